@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Types, references, the store barrier, deleting, weak references, roots.
+ *
+ * A reference is a field `cairn_ref(T)`. It reads as `object->field.p`; assigning to it does not
+ * compile; it is stored with cairn_set and its sisters. Local variables, arguments, globals and
+ * thread-locals hold plain pointers: they are found conservatively.
+ */
+#ifndef CAIRN_OBJECT_H
+#define CAIRN_OBJECT_H
+
+#include <cairn/foreach.h>
+#include <cairn/runtime.h>
+
+#include <string.h>
+#ifdef __cplusplus
+#include <type_traits>
+extern "C" {
+#endif
+
+typedef struct cairn_heap cairn_heap;
+typedef struct cairn_type cairn_type;
+
+/* What a call that can fail returns. */
+typedef enum cairn_status {
+    CAIRN_OK = 0,
+    CAIRN_ERROR_ARGUMENT,      /* an argument is out of its range */
+    CAIRN_ERROR_NO_MEMORY,     /* neither the system nor a collection gave memory */
+    CAIRN_ERROR_LIMIT,         /* a limit of the heap or the system is reached */
+    CAIRN_ERROR_ENVIRONMENT,   /* a CAIRN_ variable has a bad value; stderr says which */
+    CAIRN_ERROR_NOT_SUPPORTED, /* this system or this build cannot do it */
+    CAIRN_ERROR_BUSY,          /* in use by another thread */
+} cairn_status;
+
+/* A sentence for a status, static. */
+CAIRN_API const char *cairn_status_text(cairn_status status);
+
+/* ---- References ------------------------------------------------------------------------- */
+
+/* A counted reference to a T or NULL. Give it a name with typedef: each use is a type of its own. */
+#define cairn_ref(T)                                                                               \
+    struct {                                                                                       \
+        T *const p;                                                                                \
+    }
+
+/* A word that holds a reference or tagged bits; the type's options tell which. Read `.w`; store with
+ * cairn_set_word. */
+typedef struct cairn_word {
+    const uintptr_t w;
+} cairn_word;
+
+/* A weak reference: does not keep its object alive and reads as NULL once that is gone. As a field of
+ * a heap object it must be declared with CAIRN_WEAK. */
+typedef struct cairn_weak {
+    struct cairn_weak_cell *const cell;
+} cairn_weak;
+
+/* ---- Types ------------------------------------------------------------------------------ */
+
+enum cairn_field_kind {
+    CAIRN_FIELD_REF = 1, /* cairn_ref, or an array of them */
+    CAIRN_FIELD_WORD,    /* cairn_word, or an array of them */
+    CAIRN_FIELD_WEAK,    /* cairn_weak, or an array of them */
+    CAIRN_FIELD_NESTED,  /* a struct of another declared type, or an array of them */
+    CAIRN_FIELD_FLEX,    /* a flexible array member of cairn_ref */
+};
+
+struct cairn_field {
+    size_t offset;           /* bytes */
+    size_t size;             /* bytes, 0 for a flexible array member */
+    cairn_type *nested;      /* of CAIRN_FIELD_NESTED */
+    enum cairn_field_kind kind;
+};
+
+/* How a type departs from the usual; zero is the usual. */
+typedef struct cairn_type_options {
+    void (*finalize)(void *object); /* runs once, after the last reference went or at cairn_delete;
+                                       on the finalizer thread; may use the object and allocate */
+    bool pinned;                    /* the object must never move */
+    uintptr_t word_mask;            /* a CAIRN_WORD w is a reference if (w & word_mask) == word_tag; */
+    uintptr_t word_tag;             /* mask 0 means mask 7, tag 0 */
+} cairn_type_options;
+
+/* A descriptor; CAIRN_TYPE makes a static one, cairn_type_create one at run time. */
+struct cairn_type {
+    uint32_t bin;       /* atomic; 0 until the first allocation */
+    uint32_t field_count;
+    size_t size, align; /* bytes */
+    const char *name;
+    const struct cairn_field *fields;
+    cairn_type_options options;
+    struct crn_type *known; /* atomic; what the collector made of it */
+};
+
+CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(NodeRef, n) */
+
+/* Declare type T with its reference fields. File scope, in a header or a source file.
+ * CAIRN_LEAF(T): a T holds no references. CAIRN_TYPE_WITH(T, (options), fields...).
+ * Fields: a name of a cairn_ref member or of an array of them; CAIRN_NESTED(member, Type);
+ * CAIRN_WEAK(member); CAIRN_WORD(member); CAIRN_FLEX(member). */
+#define CAIRN_TYPE(T, ...)                                                                         \
+    CAIRN_TYPE_(T, CAIRN_NO_OPTIONS_, CAIRN_EACH_(CAIRN_FIELD_, T, __VA_ARGS__))
+#define CAIRN_TYPE_WITH(T, options, ...)                                                           \
+    CAIRN_TYPE_(T, options, CAIRN_EACH_(CAIRN_FIELD_, T, __VA_ARGS__))
+#define CAIRN_LEAF(T)                                                                              \
+    CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
+        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL}}
+#define CAIRN_LEAF_WITH(T, options)                                                                \
+    CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
+        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, options), NULL}}
+
+#define CAIRN_NESTED(member, Type) (nested, member, Type)
+#define CAIRN_WEAK(member) (weak, member)
+#define CAIRN_WORD(member) (word, member)
+#define CAIRN_FLEX(member) (flex, member)
+
+#define CAIRN_STRIP_(...) __VA_ARGS__
+/* The options of a type as an initialiser; empty ones are all zero. */
+#define CAIRN_OPTIONS_(...) CAIRN_OPTIONS_VALUE_(__VA_ARGS__)
+#define CAIRN_APPLY_(macro, tuple) macro tuple
+#define CAIRN_OPTIONS_VALUE_(...)                                                                  \
+    { __VA_ARGS__ }
+#ifdef __cplusplus
+#define CAIRN_ALIGNOF_(T) alignof(T)
+#define CAIRN_NO_OPTIONS_ ()
+#else
+#define CAIRN_ALIGNOF_(T) _Alignof(T)
+#define CAIRN_NO_OPTIONS_ (NULL, false, 0, 0)
+#endif
+
+#define CAIRN_TYPE_(T, OPTIONS, ...)                                                               \
+    CAIRN_UNUSED_ static const struct cairn_field cairn_fields_of_##T[] = {__VA_ARGS__};           \
+    CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
+        {0, (uint32_t)(sizeof(cairn_fields_of_##T) / sizeof(struct cairn_field)), sizeof(T),       \
+         CAIRN_ALIGNOF_(T), #T, cairn_fields_of_##T, CAIRN_APPLY_(CAIRN_OPTIONS_, OPTIONS), NULL}}
+
+#define CAIRN_FIELD_(T, x) CAIRN_CAT_(CAIRN_FIELD_TUPLE_, CAIRN_IS_TUPLE_(x))(T, x)
+#define CAIRN_FIELD_TUPLE_0(T, f) CAIRN_FIELD_REF_(T, f)
+#define CAIRN_FIELD_TUPLE_1(T, tuple) CAIRN_FIELD_KIND_(T, CAIRN_STRIP_ tuple)
+#define CAIRN_FIELD_KIND_(...) CAIRN_FIELD_KIND2_(__VA_ARGS__)
+#define CAIRN_FIELD_KIND2_(T, kind, ...) CAIRN_FIELD_KIND_##kind(T, __VA_ARGS__)
+#define CAIRN_FIELD_KIND_nested(T, f, Type)                                                        \
+    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
+        CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), Type), nested_field_is_not_of_that_type), \
+     cairn_type_of_##Type, CAIRN_FIELD_NESTED},
+#define CAIRN_FIELD_KIND_weak(T, f)                                                                \
+    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
+        CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), cairn_weak), field_is_no_cairn_weak), \
+     NULL, CAIRN_FIELD_WEAK},
+#define CAIRN_FIELD_KIND_word(T, f)                                                                \
+    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
+        CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), cairn_word), field_is_no_cairn_word), \
+     NULL, CAIRN_FIELD_WORD},
+#define CAIRN_FIELD_KIND_flex(T, f)                                                                \
+    {offsetof(T, f), CAIRN_MUST_(CAIRN_IS_REF_(CAIRN_FLEX_ELEMENT_(((T *)0)->f)), field_is_no_cairn_ref), NULL,      \
+     CAIRN_FIELD_FLEX},
+#define CAIRN_FIELD_REF_(T, f)                                                                     \
+    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
+        CAIRN_MUST_(CAIRN_IS_REF_(CAIRN_ELEMENT_(((T *)0)->f)), field_is_no_cairn_ref),            \
+     NULL, CAIRN_FIELD_REF},
+
+/* 0, or a compile error that shows the message. */
+#ifdef __cplusplus
+#define CAIRN_MUST_(condition, message) (cairn_must_<(condition)>())
+#else
+#define CAIRN_MUST_(condition, message)                                                            \
+    (0 * sizeof(struct {                                                                           \
+         int unused;                                                                               \
+         _Static_assert(condition, #message);                                                      \
+     }))
+#endif
+
+#ifndef __cplusplus
+#define CAIRN_SAME_(expression, Type)                                                              \
+    __builtin_types_compatible_p(__typeof__(expression), Type)
+#define CAIRN_DECAYED_(x) (1 ? (x) : (x))
+#define CAIRN_IS_ARRAY_(x)                                                                         \
+    (!__builtin_types_compatible_p(__typeof__(x), __typeof__(CAIRN_DECAYED_(x))))
+/* The innermost element of a field that may be an array of up to two dimensions. */
+#define CAIRN_ELEMENT_(x) CAIRN_ELEMENT1_(CAIRN_ELEMENT1_(x))
+#define CAIRN_FLEX_ELEMENT_(x) ((x)[0])
+#define CAIRN_ELEMENT1_(x) (*__builtin_choose_expr(CAIRN_IS_ARRAY_(x), (x), &(x)))
+/* A struct of one const pointer: `.p` must exist, be const, be a pointer and be all there is. */
+#define CAIRN_IS_REF_(x)                                                                           \
+    (sizeof(x) == sizeof(void *) && __builtin_classify_type((x).p) == 5 &&                         \
+     __builtin_types_compatible_p(__typeof__(&(x).p), const __typeof__((x).p) *))
+#endif
+
+#ifdef __cplusplus
+} /* extern "C" */
+template <bool condition> constexpr size_t cairn_must_() {
+    static_assert(condition, "this field is not what the declaration says");
+    return 0;
+}
+template <class X> using cairn_element_t = std::remove_all_extents_t<X>;
+template <class X> constexpr bool cairn_is_ref_v =
+    sizeof(X) == sizeof(void *) && std::is_const<decltype(X::p)>::value &&
+    std::is_pointer<decltype(X::p)>::value;
+#define CAIRN_ELEMENT_(x) cairn_element_t<std::remove_reference_t<decltype((x))>>
+#define CAIRN_SAME_(X, Type) (std::is_same<X, Type>::value)
+#define CAIRN_IS_REF_(...) CAIRN_IS_REF2_(__VA_ARGS__)
+#define CAIRN_FLEX_ELEMENT_(x) std::remove_reference_t<decltype((x)[0])>
+extern "C" {
+#endif
+
+/* ---- Storing references ------------------------------------------------------------------ */
+
+/* cairn_set(&n->field, value): the store. `value` is a pointer of the field's type, or NULL; each
+ * argument is evaluated once. Releases: another thread that reads the field with cairn_load sees the
+ * object's contents. Any thread; never blocks longer than a pause; may collect.
+ * cairn_set_at(link, value): the same through a `T *const *`. */
+#define cairn_set(link, value)                                                                     \
+    __extension__({                                                                                \
+        __typeof__(link) cairn_l_ = (link);                                                        \
+        CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), CAIRN_ERASE_(cairn_v_));                  \
+    })
+#define cairn_set_at(link, value)                                                                  \
+    __extension__({                                                                                \
+        __typeof__(link) cairn_l_ = (link);                                                        \
+        CAIRN_VALUE_(cairn_v_, *cairn_l_, value);                                                  \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(cairn_l_), CAIRN_ERASE_(cairn_v_));                      \
+    })
+
+/* Reading. cairn_get(n->field) is n->field.p; cairn_load(&n->field) acquires. */
+#define cairn_get(reference) ((reference).p)
+#define cairn_load(link)                                                                           \
+    __extension__({                                                                                \
+        __typeof__(link) cairn_l_ = (link);                                                        \
+        CAIRN_POINTER_OF_(cairn_l_->p) cairn_r_ = (CAIRN_POINTER_OF_(cairn_l_->p))__atomic_load_n( \
+            CAIRN_FIELD_ADDRESS_(&cairn_l_->p), __ATOMIC_ACQUIRE);                                 \
+        cairn_r_;                                                                                  \
+    })
+
+/* cairn_swap(&n->field, value) returns the old value. cairn_cas(&n->field, &expected, value) stores
+ * if the field holds `expected`, else puts what it holds there; returns whether it stored. */
+#define cairn_swap(link, value)                                                                    \
+    __extension__({                                                                                \
+        __typeof__(link) cairn_l_ = (link);                                                        \
+        CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
+        (CAIRN_POINTER_OF_(cairn_l_->p))cairn_swap_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p),            \
+                                                    CAIRN_ERASE_(cairn_v_));                       \
+    })
+#define cairn_cas(link, expected, value)                                                           \
+    __extension__({                                                                                \
+        __typeof__(link) cairn_l_ = (link);                                                        \
+        CAIRN_POINTER_OF_(cairn_l_->p) *cairn_e_ = (expected);                                     \
+        CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
+        void *cairn_x_ = CAIRN_ERASE_(*cairn_e_);                                                  \
+        bool cairn_d_ = cairn_cas_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), &cairn_x_,                  \
+                                   CAIRN_ERASE_(cairn_v_));                                        \
+        if (!cairn_d_) *cairn_e_ = (CAIRN_POINTER_OF_(cairn_l_->p))cairn_x_;                       \
+        cairn_d_;                                                                                  \
+    })
+
+/* Store a word that is a reference or tagged bits into a CAIRN_WORD field. */
+#define cairn_set_word(field, bits)                                                                \
+    __extension__({                                                                                \
+        cairn_word *cairn_l_ = (field);                                                            \
+        cairn_store_((void **)(uintptr_t)&cairn_l_->w, (void *)(uintptr_t)(bits));                 \
+    })
+
+#define CAIRN_FIELD_ADDRESS_(address) ((void **)(uintptr_t)(address))
+#define CAIRN_ERASE_(pointer) ((void *)(uintptr_t)(pointer))
+#ifdef __cplusplus
+#define CAIRN_POINTER_OF_(x) std::remove_const_t<std::remove_reference_t<decltype((x))>>
+#define CAIRN_VALUE_(name, target, value) CAIRN_POINTER_OF_(target) name = (value)
+#else
+/* `(x) + 0`-like decay without arithmetic: the conditional drops the const of the pointer itself. */
+#define CAIRN_POINTER_OF_(x) __typeof__(CAIRN_DECAYED_(x))
+#define CAIRN_POINTEE_IS_(value, pointer_type)                                                     \
+    __builtin_types_compatible_p(__typeof__(CAIRN_DECAYED_(value)), pointer_type)
+#define CAIRN_FITS_(target, value)                                                                 \
+    (__builtin_classify_type(value) == 5 &&                                                        \
+     (CAIRN_POINTEE_IS_(value, __typeof__(CAIRN_DECAYED_(target))) ||                              \
+      CAIRN_POINTEE_IS_(value, void *) ||                                                          \
+      CAIRN_POINTEE_IS_(target, const __typeof__(*(value)) *) ||                                   \
+      CAIRN_POINTEE_IS_(target, const void *) ||                                                   \
+      (CAIRN_POINTEE_IS_(target, void *) &&                                                        \
+       !CAIRN_POINTEE_IS_(value, const __typeof__(*(value)) *))))
+#define CAIRN_VALUE_(name, target, value)                                                          \
+    _Static_assert(CAIRN_FITS_(target, value), "the value does not fit the reference");            \
+    CAIRN_POINTER_OF_(target) name = (value)
+#endif
+
+/* Bulk work on memory that holds references. `count` is elements of dst's type; ranges may overlap.
+ * cairn_clear sets a whole object to zero. cairn_sort sorts an array in place with qsort's compare. */
+#define cairn_copy(dst, src, count)                                                                \
+    __extension__({                                                                                \
+        __typeof__(&*(dst)) cairn_to_ = (dst);                                                     \
+        const __typeof__(*cairn_to_) *cairn_from_ = (src);                                         \
+        cairn_copy_((void *)(uintptr_t)cairn_to_, cairn_from_, (count), sizeof(*cairn_to_));       \
+    })
+#define cairn_sort(array, count, compare)                                                          \
+    cairn_sort_((void *)(uintptr_t)(array), (count), sizeof(*(array)), (compare))
+CAIRN_API void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size);
+CAIRN_API void cairn_sort_(void *array, size_t count, size_t element_size,
+                           int (*compare)(const void *, const void *));
+CAIRN_API void cairn_clear(void *object);
+
+/* ---- Deleting ---------------------------------------------------------------------------- */
+
+/* Where in the program something happens. */
+#define CAIRN_SITE_ __FILE__, __func__, __LINE__
+
+/* Ends *variable now: runs its finalizer, clears its references, poisons the rest, and sets the
+ * variable (an lvalue, evaluated once) to a tombstone that traps when touched. NULL is a no-op.
+ * Deleting what is deleted, or what is no object, is an error that reports and aborts.
+ * cairn_delete_ref(&n->field): the same for what a field refers to. Any thread. */
+#define cairn_delete(variable)                                                                     \
+    __extension__({                                                                                \
+        __typeof__(variable) *cairn_d_ = &(variable);                                              \
+        *cairn_d_ = (__typeof__(variable))cairn_delete_(CAIRN_ERASE_(*cairn_d_), CAIRN_SITE_);     \
+    })
+#define cairn_delete_ref(link)                                                                     \
+    __extension__({                                                                                \
+        __typeof__(link) cairn_l_ = (link);                                                        \
+        void *cairn_t_ = cairn_delete_(CAIRN_ERASE_(cairn_l_->p), CAIRN_SITE_);                    \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), cairn_t_);                                \
+    })
+CAIRN_API void *cairn_delete_(void *object, const char *file, const char *function, int line);
+
+/* Whether the pointer is a tombstone or names a deleted object whose slot still waits. */
+CAIRN_API bool cairn_is_deleted(const void *pointer);
+
+/* ---- What keeps objects alive ------------------------------------------------------------- */
+
+/* Counted references to the object from fields, roots apart; exact right after
+ * cairn_collect(CAIRN_COUNT); 255 means 255 or more; 0 for what is no object. */
+CAIRN_API size_t cairn_count(const void *object);
+
+/* Keep the object alive and in place until as many unpins. Returns the object. NULL is a no-op. */
+#define cairn_pin(object) ((__typeof__(&*(object)))cairn_pin_(CAIRN_ERASE_(object)))
+CAIRN_API void *cairn_pin_(void *object);
+CAIRN_API void cairn_unpin(const void *object);
+
+/* Scan [address, address + bytes) for pointers at every collection, until removed. */
+CAIRN_API CAIRN_NODISCARD cairn_status cairn_root_add(const void *address, size_t bytes);
+CAIRN_API void cairn_root_remove(const void *address);
+/* The same for a coroutine's or a signal's stack [low, high). */
+CAIRN_API CAIRN_NODISCARD cairn_status cairn_stack_add(const void *low, const void *high);
+CAIRN_API void cairn_stack_remove(const void *low);
+
+/* The pointer is in use at least until here. */
+static inline void cairn_keep(const void *pointer) { __asm__ volatile("" : : "r"(pointer) : "memory"); }
+
+/* Weak references. cairn_weak_set allocates a small cell at the first use on an object: false when
+ * there is no memory. cairn_weak_get returns the object or NULL. */
+CAIRN_API bool cairn_weak_set(cairn_weak *weak, void *object);
+CAIRN_API void *cairn_weak_get(const cairn_weak *weak);
+
+/* Call function(argument) after the object is gone, on the finalizer thread or in
+ * cairn_finalize_pending, with no lock held. Several per object; run in the order added. */
+CAIRN_API CAIRN_NODISCARD cairn_status cairn_cleanup_add(void *object, void (*function)(void *argument),
+                                                        void *argument);
+/* Run what waits to be finalized on this thread; returns how many calls it made. */
+CAIRN_API size_t cairn_finalize_pending(void);
+
+#ifdef __cplusplus
+}
+#define CAIRN_IS_REF2_(...) (cairn_is_ref_v<__VA_ARGS__>)
+#endif
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What every room uses: compiler words, checks, bits, the status of a run.
+ *
+ * CAIRN_REQUIRE holds in every build and guards contracts with the caller. CRN_ASSERT guards our own
+ * invariants and exists in debug builds. Neither has side effects.
+ */
+#ifndef CRN_BASE_H
+#define CRN_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CRN_INLINE static inline __attribute__((always_inline))
+#define CRN_NOINLINE __attribute__((noinline))
+#define CRN_LIKELY(x) __builtin_expect(!!(x), 1)
+#define CRN_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define CRN_PREFETCH(address) __builtin_prefetch((address), 1, 3)
+/* Conservative scans read stacks and foreign memory on purpose: no sanitizer may object. */
+#define CRN_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))
+
+#define CRN_KIB(n) ((size_t)(n) << 10)
+#define CRN_MIB(n) ((size_t)(n) << 20)
+#define CRN_GIB(n) ((size_t)(n) << 30)
+
+/* Formats a report with file-independent text, hands it to the user's handler and aborts. */
+_Noreturn void crn_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#define CAIRN_REQUIRE(condition, ...)                                                              \
+    do {                                                                                           \
+        if (CRN_UNLIKELY(!(condition))) crn_fail(__VA_ARGS__);                                     \
+    } while (0)
+
+#ifdef NDEBUG
+#define CRN_ASSERT(condition) ((void)sizeof(condition))
+#else
+#define CRN_ASSERT(condition)                                                                      \
+    CAIRN_REQUIRE(condition, "internal error: %s at %s:%d", #condition, __FILE__, __LINE__)
+#endif
+
+CRN_INLINE size_t crn_round_up(size_t value, size_t power_of_two) {
+    return (value + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+CRN_INLINE size_t crn_min(size_t a, size_t b) { return a < b ? a : b; }
+CRN_INLINE size_t crn_max(size_t a, size_t b) { return a > b ? a : b; }
+
+CRN_INLINE uint32_t crn_log2(size_t value) { return 63u - (uint32_t)__builtin_clzll(value); }
+
+/* The handler that cairn_on_report sets. */
+void crn_set_fail_handler(void (*handler)(const char *report, void *context), void *context);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The collector: stopping, epochs, traces, when to run them.
+ *
+ * One thread, the coordinator, holds the world lock and does a collection while all others stand still.
+ * Right after an epoch, for every mature object below 255:
+ *     count == fields that refer to it + rooted + held for its finalizer + queued decrements
+ */
+#ifndef CRN_GC_H
+#define CRN_GC_H
+
+#include "object/object.h"
+
+/* A growing row of pointers in address space reserved at the start, so that pushing cannot fail where a
+ * collection could not go on. */
+struct crn_stack {
+    void **items;
+    size_t count, capacity;
+};
+
+struct crn_histogram {
+    uint64_t buckets[64 * 8]; /* eight per doubling of nanoseconds */
+    uint64_t total, min, max;
+};
+
+struct crn_gc {
+    struct crn_lock world;
+    struct crn_stack grey;      /* objects whose fields are to be counted or marked */
+    struct crn_stack decrements;/* objects to take one count from */
+    struct crn_stack roots[2];  /* rooted in even and in odd epochs */
+    unsigned parity;            /* of the last epoch */
+    size_t real_root_count;     /* of roots[parity]: found by threads and ranges, not by untyped memory */
+    bool is_bounded;            /* the epoch under way stops decrementing at the goal */
+    uint64_t epoch, trace_number;
+    uint64_t started_ns, program_ns;
+    /* Pacing; see pace.c. */
+    uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
+    uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
+    uint64_t trace_at_bytes;
+    double root_ns;                        /* of the last epochs, smoothed */
+    /* Figures of the epoch under way. */
+    uint64_t promoted_objects, promoted_bytes, freed_objects, freed_bytes;
+    struct crn_histogram pauses;
+    uint64_t trace_ns_max, pause_total_ns, root_total_ns;
+};
+extern struct crn_gc crn_gc;
+
+CRN_INLINE void crn_push(struct crn_stack *stack, void *item) {
+    CAIRN_REQUIRE(stack->count < stack->capacity, "the collector's worklist is full");
+    stack->items[stack->count++] = item;
+}
+
+/* stop.c: the caller holds the world lock and is in a no-stop section. */
+void crn_world_stop(void);
+void crn_world_start(void);
+void crn_stop_if_asked(void);
+bool crn_stop_init(void);
+
+/* scan.c: visits every word that may be a root outside the heaps. */
+void crn_scan_prepare(void); /* before the stop: asks the loader what is loaded */
+void crn_scan_roots(void (*visit)(void *word));
+void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
+
+/* epoch.c, trace.c, verify.c: the world is stopped. */
+void crn_epoch_run(bool is_bounded);
+void crn_trace_run(void);
+void crn_object_free(struct crn_block *block, char *object); /* count to zero, figures, lists */
+void crn_verify(void);
+void crn_heap_check(cairn_heap *heap);
+
+/* pace.c */
+bool crn_pace_init(void);
+void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries, uint64_t young_bytes);
+uint64_t crn_young_bytes(void);
+uint64_t crn_live_bytes(void);
+
+/* collect.c: in a no-stop section with no lock held. */
+void crn_collect(cairn_collection kind);
+
+/* histogram.c */
+void crn_histogram_add(struct crn_histogram *histogram, uint64_t value);
+uint64_t crn_histogram_quantile(const struct crn_histogram *histogram, double quantile);
+
+#endif

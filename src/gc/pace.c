@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * When to run an epoch, when to trace.
+ *
+ * A pause costs its roots, so much per promoted byte and so much per logged store. Each epoch measures
+ * what its work cost and how much of the young memory survived; the next budget is what fits the goal:
+ *     budget_bytes = (goal - roots) * young / counting        within [floor, ceiling]
+ * where counting is the pause without its roots. The floor keeps root scanning under 5 % of the time, by
+ * the rate of allocation of the last cycle; it gives way to nothing, since a goal that roots alone exceed
+ * cannot be kept by more pauses. The ceiling bounds the young memory: 8 MiB, or an eighth of what is live.
+ *
+ * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at least.
+ */
+#include "gc/gc.h"
+
+enum { FLOOR_BYTES = 256 << 10, CEILING_BYTES = 8 << 20, ENTRIES_MIN = 2 * CRN_LOG_ENTRIES };
+#define TRACE_FLOOR CRN_MIB(32)
+
+static bool make_stack(struct crn_stack *stack) {
+    size_t limit = crn_os_address_limit();
+    size_t bytes = limit == SIZE_MAX ? CRN_GIB(32) : limit / 32;
+    for (; bytes >= CRN_MIB(1); bytes /= 2) {
+        stack->items = crn_os_map(bytes);
+        if (stack->items) break;
+    }
+    stack->capacity = bytes / sizeof(void *);
+    return stack->items != NULL;
+}
+
+bool crn_pace_init(void) {
+    crn_gc.budget_bytes = CEILING_BYTES / 4;
+    crn_gc.budget_entries = 16 * CRN_LOG_ENTRIES;
+    crn_gc.trace_at_bytes = TRACE_FLOOR;
+    crn_gc.started_ns = crn_gc.program_ns = crn_os_now_ns();
+    return make_stack(&crn_gc.grey) && make_stack(&crn_gc.decrements) &&
+           make_stack(&crn_gc.roots[0]) && make_stack(&crn_gc.roots[1]);
+}
+
+uint64_t crn_young_bytes(void) {
+    uint64_t bytes = 0;
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        bytes += __atomic_load_n(&heap->core.allocated_bytes, __ATOMIC_RELAXED) -
+                 heap->core.epoch_allocated_bytes;
+    }
+    return bytes;
+}
+
+uint64_t crn_live_bytes(void) {
+    uint64_t bytes = 0;
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) bytes += heap->core.live_bytes;
+    return bytes;
+}
+
+static uint64_t clamp(double value, uint64_t low, uint64_t high) {
+    if (value < (double)low) return low;
+    return value > (double)high ? high : (uint64_t)value;
+}
+
+void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries, uint64_t young_bytes) {
+    uint64_t now = crn_os_now_ns();
+    uint64_t cycle_ns = now - crn_gc.program_ns - pause_ns;
+    crn_gc.program_ns = now;
+    crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
+    double goal = (double)crn_settings.pause_goal_ns * 0.7 - crn_gc.root_ns;
+    if (goal < (double)crn_settings.pause_goal_ns * 0.1) goal = (double)crn_settings.pause_goal_ns * 0.1;
+    double counting = (double)(pause_ns - root_ns) + 1;
+    double share = goal / counting;
+    /* Follow a worse figure at once and a better one by degrees: survival comes in bursts. */
+    if (share > 1.5) share = 1.5;
+    uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
+    ceiling = crn_min(ceiling, CRN_MIB(64));
+    double rate = (double)young_bytes / (double)(cycle_ns + 1);
+    uint64_t floor = clamp(rate * crn_gc.root_ns * 20, FLOOR_BYTES, ceiling);
+    double seen_bytes = (double)crn_max(young_bytes, crn_gc.budget_bytes / 2);
+    double seen_entries = (double)crn_max(entries, crn_gc.budget_entries / 2);
+    crn_gc.budget_bytes = clamp(seen_bytes * share, floor, ceiling);
+    crn_gc.budget_entries = clamp(seen_entries * share, ENTRIES_MIN, 1 << 20);
+}

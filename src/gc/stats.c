@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Figures and the walk.
+ */
+#include "gc/gc.h"
+
+struct sums {
+    uint64_t free_in_blocks;
+};
+
+static void sum_block(struct crn_block *block, void *context) {
+    struct sums *sums = context;
+    sums->free_in_blocks += (uint64_t)(block->slot_count - block->live) * crn_object_bytes(block);
+}
+
+cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats) {
+    if (!stats || stats->size != sizeof(*stats)) return CAIRN_ERROR_ARGUMENT;
+    crn_enter();
+    if (!heap) heap = crn_default_heap;
+    struct crn_heap *core = &heap->core;
+    crn_lock_acquire(&core->lock);
+    struct sums sums = {0};
+    crn_heap_each_block(core, sum_block, &sums);
+    uint64_t allocated = __atomic_load_n(&core->allocated_bytes, __ATOMIC_RELAXED);
+    uint64_t segments = core->region.committed_count;
+    *stats = (cairn_stats){
+        .size = sizeof(*stats),
+        .live_bytes = core->live_bytes,
+        .live_objects = core->live_objects,
+        .young_bytes = allocated - core->epoch_allocated_bytes,
+        .allocated_bytes = allocated,
+        .freed_by_count_bytes = core->freed_count_bytes,
+        .freed_by_count_objects = core->freed_count_objects,
+        .freed_young_bytes = core->freed_young_bytes,
+        .freed_by_trace_bytes = core->freed_trace_bytes,
+        .freed_by_trace_objects = core->freed_trace_objects,
+        .deleted_objects = core->deleted_objects,
+        .epochs = crn_gc.epoch,
+        .traces = crn_gc.trace_number,
+        .pause_ns_min = crn_gc.pauses.min,
+        .pause_ns_median = crn_histogram_quantile(&crn_gc.pauses, 0.5),
+        .pause_ns_p99 = crn_histogram_quantile(&crn_gc.pauses, 0.99),
+        .pause_ns_max = crn_gc.pauses.max,
+        .trace_ns_max = crn_gc.trace_ns_max,
+        .free_in_blocks_bytes = sums.free_in_blocks,
+        .free_blocks_bytes = core->free_block_count << CRN_BLOCK_SHIFT,
+        .metadata_bytes = segments * CRN_TABLE_BYTES,
+        .reserved_bytes = core->region.segment_count << CRN_SEGMENT_SHIFT,
+        .committed_bytes = segments << CRN_SEGMENT_SHIFT,
+    };
+    crn_lock_release(&core->lock);
+    stats->waiting_objects = crn_waiting_count();
+    crn_leave();
+    return CAIRN_OK;
+}
+
+struct walk {
+    cairn_visit visit;
+    void *context;
+    bool is_over;
+};
+
+static void walk_block(struct crn_block *block, void *context) {
+    struct walk *walk = context;
+    size_t step = crn_object_bytes(block);
+    for (char *object = block->base; object < block->end && !walk->is_over; object += step) {
+        size_t count = *crn_count_of(object);
+        if (count == 0) continue;
+        walk->is_over = !walk->visit(object, block->type->name, crn_object_used(block, object), count,
+                                     walk->context);
+    }
+}
+
+void cairn_heap_walk(cairn_heap *heap, cairn_visit visit, void *context) {
+    CAIRN_REQUIRE(visit, "cairn_heap_walk: no function to call");
+    crn_enter();
+    if (!heap) heap = crn_default_heap;
+    crn_collect(CAIRN_COUNT);
+    while (!crn_lock_try(&crn_gc.world)) crn_stop_if_asked();
+    crn_world_stop();
+    struct walk walk = {visit, context, false};
+    crn_heap_each_block(&heap->core, walk_block, &walk);
+    crn_world_start();
+    crn_lock_release(&crn_gc.world);
+    crn_leave();
+}
+
+size_t cairn_count(const void *object) {
+    if (!object) return 0;
+    crn_enter();
+    struct crn_block *block;
+    char *start = crn_object_of(object, &block);
+    size_t count = start == (const char *)object ? *crn_count_of(start) : 0;
+    if (count > 0 && count < 255) {
+        count -= crn_bit_get(crn_root_bit(start, crn_gc.parity));
+        crn_lock_acquire(&crn_extras_lock);
+        struct crn_extra *extra = block->has_extras ? crn_extra_find_locked(start) : NULL;
+        if (extra && extra->is_held) count--;
+        crn_lock_release(&crn_extras_lock);
+    }
+    crn_leave();
+    return count;
+}

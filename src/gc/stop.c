@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Stopping the world.
+ *
+ * A thread is RUNNING, STOPPED or BLOCKED. The coordinator sets `stop`, then waits until no other thread
+ * is RUNNING; a thread that leaves STOPPED or BLOCKED first says RUNNING, then looks at `stop`. Both sides
+ * store before they load, sequentially consistent, so at least one sees the other (Dekker): either the
+ * coordinator sees RUNNING and waits, or the thread sees `stop` and stands still again.
+ *
+ * Who does not answer within a few microseconds gets the stop signal. A signal that finds its thread in a
+ * no-stop section sets `deferred` and returns: the section's end polls. SIGURG by default: ignored where
+ * nobody listens, used by few, and passed on to a handler that was there before.
+ *
+ * While the world is stopped nothing is called that takes a lock of libc.
+ */
+#define _GNU_SOURCE
+#include "gc/gc.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <ucontext.h>
+
+enum { STOP_SIGNAL = SIGURG, SPINS_BEFORE_SIGNAL = 2000 };
+
+static struct sigaction previous;
+
+/* Registers go to this frame, which lies above stopped_at; the caller's frames lie above it. */
+static CRN_NOINLINE void stand_still(struct crn_thread *self) {
+    jmp_buf registers;
+    __builtin_unwind_init();
+    (void)setjmp(registers);
+    char *here = __builtin_frame_address(0);
+    self->stopped_at = (char *)registers < here ? (char *)registers : here;
+    do {
+        __atomic_store_n(&self->state, CRN_THREAD_STOPPED, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
+            crn_futex_wait(&cairn_runtime.stop, 1);
+        }
+        __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
+    } while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST));
+    self->was_signalled = false;
+}
+
+void crn_stop_if_asked(void) {
+    struct crn_thread *self = crn_self();
+    if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) || !self) return;
+    stand_still(self);
+}
+
+void cairn_stop_poll_(void) {
+    if (cairn_thread.no_stop) return;
+    cairn_thread.deferred = 0;
+    cairn_thread.no_stop = 1;
+    crn_stop_if_asked();
+    cairn_thread.no_stop = 0;
+}
+
+/* Where the interrupted code's stack is, if the handler runs on another one. */
+static void note_stacks(struct crn_thread *self, const ucontext_t *context) {
+    char *interrupted = (char *)crn_os_context_stack_pointer(context);
+    char *here = __builtin_frame_address(0);
+    bool is_here_on_stack = here >= self->stack_low && here < self->stack_high;
+    self->interrupted_at = NULL;
+    if (is_here_on_stack) return;
+    bool was_on_stack = interrupted >= self->stack_low && interrupted < self->stack_high;
+    self->interrupted_at = was_on_stack ? interrupted - 128 : self->stack_low;
+    self->alternate_high = (char *)context->uc_stack.ss_sp + context->uc_stack.ss_size;
+}
+
+static void on_stop_signal(int signal, siginfo_t *info, void *context) {
+    int saved_errno = errno;
+    struct crn_thread *self = crn_self();
+    if (self && __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
+        if (cairn_thread.no_stop) {
+            cairn_thread.deferred = 1;
+        } else {
+            cairn_thread.no_stop = 1;
+            note_stacks(self, context);
+            stand_still(self);
+            self->interrupted_at = NULL;
+            cairn_thread.no_stop = 0;
+        }
+    } else if (info->si_code != SI_TKILL) {
+        if (previous.sa_flags & SA_SIGINFO) previous.sa_sigaction(signal, info, context);
+        else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+            previous.sa_handler(signal);
+    }
+    errno = saved_errno;
+}
+
+bool crn_stop_init(void) { return crn_os_on_signal(STOP_SIGNAL, on_stop_signal, &previous); }
+
+static bool is_still(struct crn_thread *thread) {
+    return __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) != CRN_THREAD_RUNNING;
+}
+
+void crn_world_stop(void) {
+    struct crn_thread *self = crn_self();
+    crn_lock_acquire(&crn_threads_lock);
+    __atomic_store_n(&cairn_runtime.stop, 1, __ATOMIC_SEQ_CST);
+    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        if (thread == self) continue;
+        for (unsigned spins = 0; !is_still(thread); spins++) {
+            if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, STOP_SIGNAL);
+            if (spins > SPINS_BEFORE_SIGNAL) sched_yield();
+        }
+    }
+}
+
+void crn_world_start(void) {
+    __atomic_store_n(&cairn_runtime.stop, 0, __ATOMIC_SEQ_CST);
+    crn_lock_release(&crn_threads_lock);
+    crn_futex_wake(&cairn_runtime.stop, INT32_MAX);
+}
+
+/* ---- Calls that may wait -------------------------------------------------------------------------------- */
+
+CRN_NOINLINE void cairn_blocking_begin(void) {
+    struct crn_thread *self = crn_self();
+    if (!self || self->blocking_depth++) return;
+    /* The caller's registers outlive this frame: they are kept with the thread and scanned there. */
+    __builtin_unwind_init();
+    (void)setjmp(self->registers);
+    self->stopped_at = __builtin_frame_address(0);
+    __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
+}
+
+void cairn_blocking_end(void) {
+    struct crn_thread *self = crn_self();
+    if (!self || --self->blocking_depth) return;
+    __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) return;
+    cairn_section_enter_();
+    stand_still(self);
+    cairn_section_leave_();
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The trace: mark from the roots, then sweep. It finds cycles and stuck counts, nothing else; it runs in
+ * the stop of an unbounded epoch, so every object that is reachable is mature and no decrement waits.
+ *
+ * Marking is exact through types and conservative through untyped memory. The sweep takes two passes: dead
+ * objects give back the counts that they hold on marked ones, then they are freed; in one pass an object
+ * freed early could lose the fields that a later one still needs. Counts that reached 255 are lowered to
+ * what marking met.
+ */
+#include "gc/gc.h"
+
+#include <string.h>
+
+/* References met on objects whose count is stuck; open addressing, rebuilt by each trace. */
+struct tally {
+    char *object;
+    size_t count;
+};
+static struct tally *tallies;
+static size_t tally_capacity, tally_count;
+
+static struct tally *tally_of(char *object) {
+    if ((tally_count + 1) * 2 > tally_capacity) {
+        size_t grown = tally_capacity ? tally_capacity * 2 : 1024;
+        struct tally *old = tallies;
+        struct tally *fresh = crn_meta_alloc(grown * sizeof(*fresh));
+        if (!fresh) return NULL;
+        size_t old_capacity = tally_capacity;
+        tallies = fresh;
+        tally_capacity = grown;
+        tally_count = 0;
+        for (size_t i = 0; i < old_capacity; i++) {
+            if (old[i].object) tally_of(old[i].object)->count = old[i].count;
+        }
+        crn_meta_free(old, old_capacity * sizeof(*old));
+    }
+    size_t i = ((uintptr_t)object >> CRN_GRANULE_SHIFT) * 0x9e3779b97f4a7c15u >> 20;
+    while (tallies[i & (tally_capacity - 1)].object &&
+           tallies[i & (tally_capacity - 1)].object != object) {
+        i++;
+    }
+    struct tally *at = &tallies[i & (tally_capacity - 1)];
+    if (!at->object) {
+        at->object = object;
+        tally_count++;
+    }
+    return at;
+}
+
+/* Without memory for a tally the object stays stuck until a later trace: `is_tally_lost`. */
+static bool is_tally_lost;
+
+static void note_stuck(char *object) {
+    struct tally *tally = tally_of(object);
+    if (tally) tally->count++;
+    else is_tally_lost = true;
+}
+
+/* ---- Marking -------------------------------------------------------------------------------------------- */
+
+static void mark(char *object) {
+    struct crn_bit bit = crn_mark_bit(object);
+    if (*bit.byte & bit.mask) return;
+    *bit.byte |= bit.mask;
+    if (crn_block_of_start(object)->content == CRN_LEAF) return;
+    CRN_PREFETCH(object);
+    crn_push(&crn_gc.grey, object);
+}
+
+static bool is_counted(const void *value) {
+    if (crn_segment_kind(value) == CRN_SEGMENT_NONE || !crn_is_slot_aligned(value)) return false;
+    return crn_segment_kind(value) != CRN_SEGMENT_BODY && *crn_count_of(value) != 0;
+}
+
+static void mark_field(void **field, void *context) {
+    char *value = crn_field_value(context, *field);
+    if (!value || !is_counted(value)) return;
+    if (CRN_UNLIKELY(*crn_count_of(value) == 255)) note_stuck(value);
+    mark(value);
+}
+
+static void mark_word(void *word) {
+    struct crn_block *block;
+    char *object = crn_object_of(word, &block);
+    if (object && *crn_count_of(object)) mark(object);
+}
+
+static void drain_marks(void) {
+    while (crn_gc.grey.count) {
+        char *object = crn_gc.grey.items[--crn_gc.grey.count];
+        struct crn_block *block = crn_block_of_start(object);
+        if (block->content == CRN_EXACT) {
+            crn_each_field(block, object, mark_field, block);
+        } else {
+            crn_scan_words(object, object + crn_object_used(block, object), mark_word);
+        }
+    }
+}
+
+static bool is_marked(const char *object) { return crn_bit_get(crn_mark_bit(object)); }
+
+static void mark_held(void *object, void *context) {
+    (void)context;
+    mark(object);
+}
+
+/* A dead object with a finalizer lives until that has run, and all that it refers to with it. */
+static void judge_finalizable(struct crn_extra *extra, void *context) {
+    (void)context;
+    char *object = extra->object;
+    bool is_due = extra->is_finalizable && !extra->is_finalized && !extra->is_deleted;
+    if (is_due && !is_marked(object)) crn_push(&crn_gc.decrements, object);
+}
+
+static void mark_finalizable(void) {
+    crn_extras_each_locked(judge_finalizable, NULL);
+    struct crn_stack *due = &crn_gc.decrements;
+    while (due->count) {
+        char *object = due->items[--due->count];
+        if (!crn_extra_died(object, crn_block_of_start(object))) continue;
+        uint8_t *count = crn_count_of(object);
+        if (*count != 255) ++*count;
+        mark(object);
+    }
+    drain_marks();
+}
+
+/* ---- Sweeping ------------------------------------------------------------------------------------------- */
+
+static void give_back_field(void **field, void *context) {
+    char *value = crn_field_value(context, *field);
+    if (!value || !is_counted(value) || !is_marked(value)) return;
+    uint8_t *count = crn_count_of(value);
+    if (*count != 255) --*count;
+}
+
+typedef void visit_dead(struct crn_block *block, char *object);
+
+static void each_dead(struct crn_block *block, visit_dead *visit) {
+    size_t step = crn_object_bytes(block);
+    uint32_t left = block->live;
+    for (char *object = block->base; left > 0 && object < block->end; object += step) {
+        if (*crn_count_of(object) == 0) continue;
+        left--;
+        if (!is_marked(object)) visit(block, object);
+    }
+}
+
+static void give_back(struct crn_block *block, char *object) {
+    crn_each_field(block, object, give_back_field, block);
+}
+
+static void give_back_block(struct crn_block *block, void *context) {
+    (void)context;
+    if (block->content == CRN_EXACT) each_dead(block, give_back);
+}
+
+static void free_dead(struct crn_block *block, char *object) {
+    if (block->has_extras && crn_extra_died(object, block)) return;
+    crn_object_free(block, object);
+}
+
+static void free_block(struct crn_block *block, void *context) {
+    (void)context;
+    each_dead(block, free_dead);
+}
+
+/* What only dead untyped memory named was rooted by this epoch: the list forgets it. */
+static void filter_roots(void) {
+    struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
+    size_t kept = 0;
+    for (size_t i = 0; i < roots->count; i++) {
+        char *object = roots->items[i];
+        if (is_marked(object)) {
+            roots->items[kept++] = object;
+            continue;
+        }
+        crn_bit_clear(crn_root_bit(object, crn_gc.parity));
+    }
+    roots->count = kept;
+}
+
+static void lower_stuck(void) {
+    for (size_t i = 0; i < tally_capacity; i++) {
+        char *object = tallies[i].object;
+        if (!object) continue;
+        size_t count = tallies[i].count + crn_bit_get(crn_root_bit(object, crn_gc.parity));
+        struct crn_block *block = crn_block_of_start(object);
+        /* One whose finalizer is due holds a count besides: it stays stuck until that is over. */
+        if (count > 0 && count < 255 && !block->has_extras) *crn_count_of(object) = (uint8_t)count;
+    }
+    crn_meta_free(tallies, tally_capacity * sizeof(*tallies));
+    tallies = NULL;
+    tally_capacity = tally_count = 0;
+}
+
+static void clear_marks(cairn_heap *heap) {
+    const struct crn_region *region = &heap->core.region;
+    for (size_t i = 0; i < region->segment_count; i++) {
+        if (!region->is_taken[i]) continue;
+        uintptr_t a = (uintptr_t)(region->base + (i << CRN_SEGMENT_SHIFT)) & crn_space.mask;
+        memset(crn_space.mark_bits + (a >> 7), 0, CRN_SEGMENT_BYTES >> 7);
+    }
+}
+
+void crn_trace_run(void) {
+    CRN_ASSERT(crn_gc.decrements.count == 0);
+    uint64_t started = crn_os_now_ns();
+    uint64_t freed_objects = crn_gc.freed_objects, freed_bytes = crn_gc.freed_bytes;
+    is_tally_lost = false;
+    struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
+    for (size_t i = 0; i < crn_gc.real_root_count; i++) mark(roots->items[i]);
+    crn_finalizers_pending(mark_held, NULL);
+    drain_marks();
+    mark_finalizable();
+    filter_roots();
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        crn_heap_each_block(&heap->core, give_back_block, NULL);
+    }
+    if (!is_tally_lost) lower_stuck();
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        uint64_t bytes = crn_gc.freed_bytes, objects = crn_gc.freed_objects;
+        crn_heap_each_block(&heap->core, free_block, NULL);
+        heap->core.freed_trace_bytes += crn_gc.freed_bytes - bytes;
+        heap->core.freed_trace_objects += crn_gc.freed_objects - objects;
+        clear_marks(heap);
+        crn_heap_trim(&heap->core);
+    }
+    crn_gc.freed_objects = freed_objects;
+    crn_gc.freed_bytes = freed_bytes;
+    crn_gc.trace_number++;
+    uint64_t took = crn_os_now_ns() - started;
+    if (took > crn_gc.trace_ns_max) crn_gc.trace_ns_max = took;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Auditors, run after collections in audit builds and with CAIRN_VERIFY=1.
+ *
+ * Heap: in every block, live is the number of nonzero counts at slot starts, and no other granule has one.
+ * Counts: for every mature object below 255, count == fields + rooted + held + queued decrements.
+ */
+#include "gc/gc.h"
+
+#include <string.h>
+
+static uint16_t **tallies; /* per segment of the default numbering: address >> 22 */
+
+static uint16_t *tally_of(const void *object) {
+    size_t segment = (uintptr_t)object >> CRN_SEGMENT_SHIFT;
+    if (!tallies[segment]) tallies[segment] = crn_os_map(CRN_TABLE_BYTES * sizeof(uint16_t));
+    CAIRN_REQUIRE(tallies[segment], "out of memory while verifying counts");
+    return tallies[segment] + (((uintptr_t)object & (CRN_SEGMENT_BYTES - 1)) >> CRN_GRANULE_SHIFT);
+}
+
+static bool is_object(const void *value) {
+    enum crn_segment_kind kind = crn_segment_kind(value);
+    return (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE) && crn_is_slot_aligned(value);
+}
+
+static void add_one(const void *value) {
+    if (is_object(value) && *tally_of(value) < UINT16_MAX) ++*tally_of(value);
+}
+
+static void tally_field(void **field, void *context) {
+    void *value = crn_field_value(context, *field);
+    if (value) add_one(value);
+}
+
+static void each_object(struct crn_block *block, void (*visit)(struct crn_block *block, char *object)) {
+    size_t step = crn_object_bytes(block);
+    for (char *object = block->base; object < block->end; object += step) {
+        if (*crn_count_of(object)) visit(block, object);
+    }
+}
+
+static void tally_object(struct crn_block *block, char *object) {
+    crn_each_field(block, object, tally_field, block);
+}
+
+static void tally_block(struct crn_block *block, void *context) {
+    (void)context;
+    if (block->content == CRN_EXACT) each_object(block, tally_object);
+}
+
+static void compare_object(struct crn_block *block, char *object) {
+    unsigned count = *crn_count_of(object), found = *tally_of(object);
+    CAIRN_REQUIRE(count == 255 || count == found,
+                  "verify: the %s at %p has count %u, but %u references, roots and queued decrements "
+                  "name it: a reference was stored without cairn_set",
+                  block->type->name, (void *)object, count, found);
+}
+
+static void compare_block(struct crn_block *block, void *context) {
+    (void)context;
+    each_object(block, compare_object);
+}
+
+static void add_held(void *object, void *context) {
+    (void)context;
+    add_one(object);
+}
+
+void crn_verify(void) {
+    size_t bytes = ((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT)) * sizeof(*tallies);
+    tallies = crn_os_map(bytes);
+    CAIRN_REQUIRE(tallies, "out of memory while verifying counts");
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        crn_heap_each_block(&heap->core, tally_block, NULL);
+    }
+    struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
+    for (size_t i = 0; i < roots->count; i++) add_one(roots->items[i]);
+    for (size_t i = 0; i < crn_gc.decrements.count; i++) add_one(crn_gc.decrements.items[i]);
+    crn_finalizers_pending(add_held, NULL);
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        crn_heap_each_block(&heap->core, compare_block, NULL);
+        for (size_t i = 0; i < heap->core.region.segment_count; i++) {
+            uint16_t **tally = &tallies[((uintptr_t)heap->core.region.base >> CRN_SEGMENT_SHIFT) + i];
+            if (*tally) crn_os_release(*tally, CRN_TABLE_BYTES * sizeof(uint16_t));
+        }
+    }
+    crn_os_release(tallies, bytes);
+}
+
+static void check_block(struct crn_block *block, void *context) {
+    size_t *live_bytes = context;
+    size_t step = crn_object_bytes(block);
+    uint32_t live = 0;
+    const uint8_t *counts = crn_count_of(block->base);
+    size_t granules = block->slot_size ? (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT : 1;
+    for (size_t i = 0; i < granules; i++) {
+        if (!counts[i]) continue;
+        live++;
+        CAIRN_REQUIRE((i << CRN_GRANULE_SHIFT) % step == 0,
+                      "audit: a count in the middle of a slot of a %s block", block->type->name);
+    }
+    CAIRN_REQUIRE(live == block->live, "audit: a %s block says %u live, counts say %u",
+                  block->type->name, block->live, live);
+    *live_bytes += live * step;
+}
+
+void crn_heap_check(cairn_heap *heap) {
+    size_t live_bytes = 0;
+    crn_heap_each_block(&heap->core, check_block, &live_bytes);
+    CAIRN_REQUIRE(live_bytes == heap->core.live_bytes, "audit: %zu bytes live, the figures say %zu",
+                  live_bytes, (size_t)heap->core.live_bytes);
+}

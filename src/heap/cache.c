@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Cursors: how a thread walks through the free slots of its blocks.
+ *
+ * A cursor's limit is what has been zeroed; the run's end is what is free. The slow path zeroes the next
+ * piece of the run, finds the next run of the block, or takes another block. A piece is small enough to
+ * stay in the first-level cache until it is handed out. The collector never moves a cursor: its thread
+ * may be stopped between loading and storing it.
+ */
+#include "heap/heap.h"
+
+#include <cairn/runtime.h>
+#include <string.h>
+
+enum { PIECE_BYTES = 4096 };
+
+struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin);
+struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type, size_t bytes,
+                                    size_t used, size_t align, bool is_sized);
+struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *type, size_t bytes,
+                                      size_t used, size_t align, bool is_sized);
+
+static bool grow(struct crn_cache *cache, uint32_t id) {
+    uint32_t capacity = (uint32_t)crn_max(crn_round_up(id + 1, 64), (size_t)cache->capacity * 2);
+    struct cairn_cursor *cursors = crn_meta_alloc(capacity * sizeof(*cursors));
+    struct crn_run *runs = crn_meta_alloc(capacity * sizeof(*runs));
+    if (!cursors || !runs) return false;
+    for (uint32_t i = 0; i < cache->capacity; i++) {
+        cursors[i] = cache->cursors[i];
+        runs[i] = cache->runs[i];
+        if (runs[i].block) runs[i].block->cursor = &cursors[i];
+    }
+    crn_meta_free(cache->cursors, cache->capacity * sizeof(*cursors));
+    crn_meta_free(cache->runs, cache->capacity * sizeof(*runs));
+    cache->cursors = cursors;
+    cache->runs = runs;
+    cache->capacity = capacity;
+    return true;
+}
+
+bool crn_cache_init(struct crn_cache *cache, struct crn_heap *heap) {
+    memset(cache, 0, sizeof(*cache));
+    cache->heap = heap;
+    return grow(cache, 0);
+}
+
+/* Clears the log bits of [low, high). Bytes shared with neighbours change atomically. */
+static void clear_log_bits(const char *low, const char *high) {
+    uintptr_t a = (uintptr_t)low & crn_space.mask;
+    uintptr_t b = a + (uintptr_t)(high - low);
+    uint8_t *bits = cairn_runtime.log_bits;
+    uint8_t first_kept = (uint8_t)((1u << ((a >> 3) & 7)) - 1);
+    uint8_t last_cleared = (uint8_t)((1u << ((b >> 3) & 7)) - 1);
+    if (a >> 6 == b >> 6) {
+        uint8_t kept = (uint8_t)(first_kept | (uint8_t)~last_cleared);
+        __atomic_fetch_and(bits + (a >> 6), kept, __ATOMIC_RELAXED);
+        return;
+    }
+    if (first_kept) {
+        __atomic_fetch_and(bits + (a >> 6), first_kept, __ATOMIC_RELAXED);
+        a += 64;
+    }
+    memset(bits + (a >> 6), 0, (b >> 6) - (a >> 6));
+    if (last_cleared) {
+        __atomic_fetch_and(bits + (b >> 6), (uint8_t)~last_cleared, __ATOMIC_RELAXED);
+    }
+}
+
+static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run) {
+    struct crn_block *block = run->block;
+    char *from = cursor->limit;
+    size_t piece = PIECE_BYTES / block->slot_size * block->slot_size;
+    if (piece == 0) piece = block->slot_size;
+    char *to = (size_t)(run->end - from) <= piece ? run->end : from + piece;
+    if (!block->is_fresh) {
+        memset(from, 0, (size_t)(to - from));
+        if (block->content == CRN_EXACT) clear_log_bits(from, to);
+    }
+    __atomic_fetch_add(&cache->heap->allocated_bytes, (uint64_t)(to - from), __ATOMIC_RELAXED);
+    cursor->limit = to;
+}
+
+/* The next run of free slots at or after `from`; false when the block has none. */
+static bool find_run(const struct crn_block *block, char *from, char **begin, char **end) {
+    size_t size = block->slot_size;
+    const uint8_t *counts = crn_count_of(block->base);
+    size_t step = size >> CRN_GRANULE_SHIFT;
+    size_t index = (size_t)(from - block->base) >> CRN_GRANULE_SHIFT;
+    size_t last = (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT;
+    while (index < last && counts[index] != 0) index += step;
+    if (index >= last) return false;
+    *begin = block->base + (index << CRN_GRANULE_SHIFT);
+    /* Counts of a slot's other granules are zero, so whole words may be skipped. */
+    while (index + 8 <= last) {
+        uint64_t word;
+        memcpy(&word, counts + index, 8);
+        if (word != 0) break;
+        index += 8;
+    }
+    while (index < last && counts[index] == 0) index++;
+    *end = block->base + (index << CRN_GRANULE_SHIFT);
+    return true;
+}
+
+static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
+    struct crn_block *block = run->block;
+    block->young_end = cursor->next;
+    block->cursor = NULL;
+    block->is_fresh = false;
+    block->state = CRN_BLOCK_SPENT;
+    run->block = NULL;
+    cursor->next = cursor->limit = NULL;
+}
+
+static bool next_run(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run,
+                     struct crn_bin *bin) {
+    char *begin = NULL, *end = NULL;
+    if (run->block) {
+        if (find_run(run->block, run->end, &begin, &end)) goto found;
+        leave(cursor, run);
+    }
+    struct crn_block *block = crn_heap_take_block(cache->heap, bin);
+    if (!block) return false;
+    block->young_begin = block->base;
+    block->next = cache->acquired;
+    cache->acquired = block;
+    run->block = block;
+    cursor->next = cursor->limit = block->base;
+    block->cursor = cursor;
+    if (!find_run(block, block->base, &begin, &end)) {
+        leave(cursor, run);
+        return next_run(cache, cursor, run, bin);
+    }
+found:
+    cursor->next = begin;
+    cursor->limit = begin;
+    run->end = end;
+    return true;
+}
+
+void *crn_cache_allocate(struct crn_cache *cache, struct crn_bin *bin) {
+    if (bin->id >= cache->capacity && !grow(cache, bin->id)) return NULL;
+    struct cairn_cursor *cursor = &cache->cursors[bin->id];
+    struct crn_run *run = &cache->runs[bin->id];
+    if ((size_t)(cursor->limit - cursor->next) < bin->slot_size) {
+        if (!run->block || cursor->limit == run->end) {
+            if (!next_run(cache, cursor, run, bin)) return NULL;
+        }
+        open_piece(cache, cursor, run);
+    }
+    char *slot = cursor->next;
+    cursor->next = slot + bin->slot_size;
+    return slot;
+}
+
+void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, size_t bytes,
+                             size_t align, bool is_sized) {
+    size_t blocks_max = (CRN_SEGMENT_BLOCKS - CRN_FIRST_BLOCK) / 2 * CRN_BLOCK_BYTES;
+    align = crn_max(align, CRN_GRANULE);
+    struct crn_block *block =
+        bytes + align <= blocks_max
+            ? crn_heap_take_run(cache->heap, type, bytes + 1, bytes, align, is_sized)
+            : crn_heap_take_large(cache->heap, type, bytes + 1, bytes, align, is_sized);
+    if (!block) return NULL;
+    block->next = cache->acquired;
+    cache->acquired = block;
+    __atomic_fetch_add(&cache->heap->allocated_bytes, crn_object_bytes(block), __ATOMIC_RELAXED);
+    return block->base;
+}
+
+void crn_cache_leave(struct crn_cache *cache) {
+    for (uint32_t i = 0; i < cache->capacity; i++) {
+        if (cache->runs[i].block) leave(&cache->cursors[i], &cache->runs[i]);
+    }
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Segments and blocks of one heap: taking, freeing, listing.
+ *
+ * free_blocks lists every free block of every blocky segment; a segment's free_map says the same per
+ * block, for finding runs. Both change together, under heap->lock or while the world is stopped.
+ */
+#include "heap/heap.h"
+#include "os/os.h"
+
+#include <string.h>
+
+/* Heaps below this get small pages: huge ones would commit what they never touch. */
+enum { HUGE_FROM_SEGMENTS = 16 };
+
+static struct crn_block *block_at(struct crn_segment *segment, size_t index) {
+    return (struct crn_block *)(void *)((char *)segment + index * sizeof(struct crn_block));
+}
+
+static struct crn_segment *segment_of_block(const struct crn_block *block) {
+    return (struct crn_segment *)(void *)crn_segment_of(block);
+}
+
+static size_t index_of_block(const struct crn_block *block) {
+    return ((uintptr_t)block & (CRN_SEGMENT_BYTES - 1)) / sizeof(struct crn_block);
+}
+
+static char *memory_of_block(const struct crn_block *block) {
+    return crn_segment_of(block) + (index_of_block(block) << CRN_BLOCK_SHIFT);
+}
+
+/* ---- Lists --------------------------------------------------------------------------------------- */
+
+static void list_push(struct crn_block **list, struct crn_block *block) {
+    block->prev = NULL;
+    block->next = *list;
+    if (*list) (*list)->prev = block;
+    *list = block;
+}
+
+static void list_remove(struct crn_block **list, struct crn_block *block) {
+    if (block->prev) block->prev->next = block->next;
+    else *list = block->next;
+    if (block->next) block->next->prev = block->prev;
+    block->next = block->prev = NULL;
+}
+
+static void mark_free(struct crn_heap *heap, struct crn_block *block) {
+    struct crn_segment *segment = segment_of_block(block);
+    size_t index = index_of_block(block);
+    block->state = CRN_BLOCK_FREE;
+    segment->free_map[index / 64] |= (uint64_t)1 << (index % 64);
+    segment->free_count++;
+    heap->free_block_count++;
+    list_push(&heap->free_blocks, block);
+}
+
+static void mark_taken(struct crn_heap *heap, struct crn_block *block) {
+    struct crn_segment *segment = segment_of_block(block);
+    size_t index = index_of_block(block);
+    list_remove(&heap->free_blocks, block);
+    segment->free_map[index / 64] &= ~((uint64_t)1 << (index % 64));
+    segment->free_count--;
+    heap->free_block_count--;
+}
+
+/* ---- Segments ------------------------------------------------------------------------------------- */
+
+static void link_segment(struct crn_segment **list, struct crn_segment *segment) {
+    segment->prev = NULL;
+    segment->next = *list;
+    if (*list) (*list)->prev = segment;
+    *list = segment;
+}
+
+static void unlink_segment(struct crn_segment **list, struct crn_segment *segment) {
+    if (segment->prev) segment->prev->next = segment->next;
+    else *list = segment->next;
+    if (segment->next) segment->next->prev = segment->prev;
+}
+
+static struct crn_segment *add_segment(struct crn_heap *heap) {
+    bool is_huge = heap->region.committed_count >= HUGE_FROM_SEGMENTS;
+    char *memory = crn_segments_acquire(&heap->region, 1, CRN_SEGMENT_BLOCKY, is_huge);
+    if (!memory) return NULL;
+    struct crn_segment *segment = (struct crn_segment *)(void *)memory;
+    segment->heap = heap;
+    for (size_t i = CRN_SEGMENT_BLOCKS; i-- > CRN_FIRST_BLOCK;) {
+        block_at(segment, i)->heap = heap;
+        block_at(segment, i)->is_fresh = true;
+        mark_free(heap, block_at(segment, i));
+    }
+    link_segment(&heap->segments, segment);
+    return segment;
+}
+
+/* `count` adjacent free blocks; the first of them, or NULL. */
+static struct crn_block *take_blocks(struct crn_heap *heap, size_t count) {
+    if (count == 1 && heap->free_blocks) {
+        struct crn_block *block = heap->free_blocks;
+        mark_taken(heap, block);
+        return block;
+    }
+    struct crn_segment *segment = count == 1 ? NULL : heap->segments;
+    for (;; segment = segment->next) {
+        if (!segment) segment = add_segment(heap);
+        if (!segment) return NULL;
+        if (segment->free_count < count) continue;
+        size_t run = 0;
+        for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
+            run = (segment->free_map[i / 64] >> (i % 64)) & 1 ? run + 1 : 0;
+            if (run < count) continue;
+            for (size_t k = i + 1 - count; k <= i; k++) mark_taken(heap, block_at(segment, k));
+            return block_at(segment, i + 1 - count);
+        }
+    }
+}
+
+static void open_block(struct crn_block *block, struct crn_type *type, char *base, char *end) {
+    block->type = type;
+    block->content = (uint8_t)type->content;
+    block->base = base;
+    block->end = end;
+    block->young_begin = base;
+    block->young_end = base;
+    block->cursor = NULL;
+    block->live = 0;
+    block->slot_count = 1;
+    block->has_extras = false;
+    block->state = CRN_BLOCK_ACTIVE;
+}
+
+/* ---- For caches -------------------------------------------------------------------------------------- */
+
+struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin) {
+    crn_lock_acquire(&heap->lock);
+    struct crn_block *block = bin->id < heap->partial_capacity ? heap->partial[bin->id] : NULL;
+    if (block) {
+        list_remove(&heap->partial[bin->id], block);
+        block->state = CRN_BLOCK_ACTIVE;
+    } else if ((block = take_blocks(heap, 1)) != NULL) {
+        char *memory = memory_of_block(block);
+        size_t slots = CRN_BLOCK_BYTES / bin->slot_size;
+        open_block(block, bin->type, memory, memory + slots * bin->slot_size);
+        block->bin = bin;
+        block->slot_size = bin->slot_size;
+        block->reciprocal = bin->reciprocal;
+        block->slot_count = (uint32_t)slots;
+        block->is_sized = bin->is_sized;
+        block->run_blocks = 1;
+    }
+    crn_lock_release(&heap->lock);
+    return block;
+}
+
+static void open_own(struct crn_block *block, struct crn_type *type, char *base, size_t bytes,
+                     size_t used, bool is_sized) {
+    open_block(block, type, base, base + bytes);
+    block->bin = NULL;
+    block->slot_size = 0;
+    block->used_bytes = used;
+    block->is_sized = is_sized;
+    block->young_end = block->end;
+    block->state = CRN_BLOCK_SPENT;
+}
+
+/* Zero memory and clear log bits of reused blocks; then the fields of a young own object are born
+ * logged, so that an epoch reads what was stored and not the whole object. */
+struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type, size_t bytes,
+                                    size_t used, size_t align, bool is_sized) {
+    size_t slack = align > CRN_BLOCK_BYTES ? align - CRN_BLOCK_BYTES : 0;
+    size_t count = (bytes + slack + CRN_BLOCK_BYTES - 1) >> CRN_BLOCK_SHIFT;
+    crn_lock_acquire(&heap->lock);
+    struct crn_block *head = take_blocks(heap, count);
+    if (head) {
+        char *base = (char *)crn_round_up((uintptr_t)memory_of_block(head), align);
+        open_own(head, type, base, crn_round_up(bytes, CRN_GRANULE), used, is_sized);
+        head->run_blocks = (uint16_t)count;
+        for (size_t i = 1; i < count; i++) {
+            head[i].state = CRN_BLOCK_BODY;
+            head[i].body_of = (uint8_t)i;
+        }
+    }
+    crn_lock_release(&heap->lock);
+    if (!head) return NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!head[i].is_fresh) memset(memory_of_block(&head[i]), 0, CRN_BLOCK_BYTES);
+        head[i].is_fresh = false;
+    }
+    return head;
+}
+
+struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *type, size_t bytes,
+                                      size_t used, size_t align, bool is_sized) {
+    size_t offset = crn_round_up(CRN_TABLE_BYTES, align);
+    if (bytes > SIZE_MAX / 2) return NULL;
+    size_t count = (offset + bytes + CRN_SEGMENT_BYTES - 1) >> CRN_SEGMENT_SHIFT;
+    crn_lock_acquire(&heap->lock);
+    char *memory = crn_segments_acquire(&heap->region, count, CRN_SEGMENT_LARGE, true);
+    struct crn_block *block = NULL;
+    if (memory) {
+        struct crn_segment *segment = (struct crn_segment *)(void *)memory;
+        segment->heap = heap;
+        segment->segment_count = (uint32_t)count;
+        block = &segment->large;
+        block->heap = heap;
+        open_own(block, type, memory + offset, crn_round_up(bytes, CRN_GRANULE), used, is_sized);
+        link_segment(&heap->larges, segment);
+    }
+    crn_lock_release(&heap->lock);
+    return block;
+}
+
+/* ---- While the world is stopped ------------------------------------------------------------------------ */
+
+static bool grow_partial(struct crn_heap *heap, uint32_t id) {
+    if (id < heap->partial_capacity) return true;
+    size_t capacity = crn_max(crn_round_up(crn_bin_count(), 64), heap->partial_capacity * 2);
+    struct crn_block **grown = crn_meta_alloc(capacity * sizeof(*grown));
+    if (!grown) return false;
+    size_t old_bytes = heap->partial_capacity * sizeof(*grown);
+    if (heap->partial) {
+        memcpy(grown, heap->partial, old_bytes);
+        crn_meta_free(heap->partial, old_bytes);
+    }
+    heap->partial = grown;
+    heap->partial_capacity = capacity;
+    return true;
+}
+
+/* Without memory for the list a block stays full until something else in it dies: nothing is lost. */
+void crn_block_has_room(struct crn_block *block) {
+    struct crn_heap *heap = block->heap;
+    if (block->state != CRN_BLOCK_FULL || !grow_partial(heap, block->bin->id)) return;
+    block->state = CRN_BLOCK_PARTIAL;
+    list_push(&heap->partial[block->bin->id], block);
+}
+
+void crn_block_free(struct crn_block *block) {
+    struct crn_heap *heap = block->heap;
+    if (crn_segment_kind(block) == CRN_SEGMENT_LARGE) {
+        struct crn_segment *segment = segment_of_block(block);
+        unlink_segment(&heap->larges, segment);
+        crn_segments_release(&heap->region, (char *)segment, segment->segment_count);
+        return;
+    }
+    if (block->state == CRN_BLOCK_PARTIAL) list_remove(&heap->partial[block->bin->id], block);
+    for (size_t i = block->run_blocks; i-- > 0;) {
+        block[i].is_fresh = false;
+        mark_free(heap, &block[i]);
+    }
+}
+
+void crn_block_settle(struct crn_block *block) {
+    block->young_begin = block->young_end = block->end;
+    block->next = block->prev = NULL;
+    block->state = CRN_BLOCK_FULL;
+    if (block->live == 0) {
+        crn_block_free(block);
+    } else if (block->slot_count - block->live >= crn_block_room(block)) {
+        crn_block_has_room(block);
+    }
+}
+
+void crn_heap_trim(struct crn_heap *heap) {
+    size_t keep = 4;
+    for (struct crn_segment *segment = heap->segments, *next; segment; segment = next) {
+        next = segment->next;
+        if (segment->free_count < CRN_SEGMENT_BLOCKS - CRN_FIRST_BLOCK) continue;
+        if (keep > 0) {
+            keep--;
+            continue;
+        }
+        for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
+            mark_taken(heap, block_at(segment, i));
+        }
+        unlink_segment(&heap->segments, segment);
+        crn_segments_release(&heap->region, (char *)segment, 1);
+    }
+}
+
+void crn_heap_each_block(struct crn_heap *heap, void (*visit)(struct crn_block *block, void *context),
+                         void *context) {
+    for (struct crn_segment *segment = heap->segments; segment; segment = segment->next) {
+        for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
+            struct crn_block *block = block_at(segment, i);
+            if (block->state != CRN_BLOCK_FREE && block->state != CRN_BLOCK_BODY) {
+                visit(block, context);
+            }
+        }
+    }
+    for (struct crn_segment *segment = heap->larges, *next; segment; segment = next) {
+        next = segment->next;
+        visit(&segment->large, context);
+    }
+}
+
+/* ---- From an address to its object ------------------------------------------------------------------------ */
+
+struct crn_block *crn_block_of_interior(const void *address) {
+    const char *a = address;
+    enum crn_segment_kind kind = crn_segment_kind(a);
+    if (kind == CRN_SEGMENT_NONE) return NULL;
+    char *memory = crn_segment_of(a);
+    if (kind == CRN_SEGMENT_BODY) {
+        /* Walk back to the head: the region's table would need the heap, which the head knows. */
+        do memory -= CRN_SEGMENT_BYTES;
+        while (crn_segment_kind(memory) == CRN_SEGMENT_BODY);
+        kind = CRN_SEGMENT_LARGE;
+    }
+    struct crn_segment *segment = (struct crn_segment *)(void *)memory;
+    if (kind == CRN_SEGMENT_LARGE) return &segment->large;
+    size_t index = (size_t)(a - memory) >> CRN_BLOCK_SHIFT;
+    if (index < CRN_FIRST_BLOCK) return NULL;
+    struct crn_block *block = block_at(segment, index);
+    if (block->state == CRN_BLOCK_BODY) block -= block->body_of;
+    return block->state == CRN_BLOCK_FREE ? NULL : block;
+}
+
+char *crn_object_of(const void *address, struct crn_block **out) {
+    char *a = (char *)(uintptr_t)address;
+    if (a < crn_space.low || a >= crn_space.high) return NULL;
+    struct crn_block *block = crn_block_of_interior(a);
+    if (!block || a < block->base || a >= block->end) return NULL;
+    char *slot = block->base;
+    if (block->slot_size) {
+        uint64_t offset = (uint64_t)(a - block->base);
+        slot += ((offset * block->reciprocal) >> 32) * block->slot_size;
+    }
+    if (*crn_count_of(slot) == 0 && !crn_is_young(block, slot)) return NULL;
+    *out = block;
+    return slot;
+}
+
+/* ---- A heap ----------------------------------------------------------------------------------------------- */
+
+bool crn_heap_init(struct crn_heap *heap, size_t region_bytes) {
+    return crn_region_init(&heap->region, region_bytes);
+}
+
+void crn_heap_deinit(struct crn_heap *heap) {
+    crn_region_deinit(&heap->region);
+    crn_meta_free(heap->partial, heap->partial_capacity * sizeof(*heap->partial));
+}

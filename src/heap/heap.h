@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Heaps: slots, blocks, cursors, large objects.
+ *
+ * A block holds slots of one bin. Each slot has one count byte, that of its first granule; the bytes of
+ * its other granules are always zero. A zero count means that the slot is free or young:
+ *     young == zero count, and at or above block.young_begin, and below the cursor
+ *              (or young_end once the cursor has left the block).
+ * That one interval is the block's record of runs: a cursor hands out every free slot it passes, counts
+ * change only while the world is stopped, and a block is acquired at most once per epoch.
+ *     live + young + free == slot_count
+ *
+ * The life of a block: free -> active (a cursor is in it) -> spent (until the next epoch has dealt with
+ * it) -> partial (on its bin's list) or full -> active again; and free whenever nothing in it lives.
+ *
+ * Lock: heap->lock guards the lists of blocks; while the world is stopped the collector alone uses them.
+ */
+#ifndef CRN_HEAP_H
+#define CRN_HEAP_H
+
+#include "base/lock.h"
+#include "heap/layout.h"
+#include "space/space.h"
+
+#include <cairn/runtime.h>
+
+enum crn_block_state {
+    CRN_BLOCK_FREE = 0,
+    CRN_BLOCK_ACTIVE,
+    CRN_BLOCK_SPENT,
+    CRN_BLOCK_PARTIAL,
+    CRN_BLOCK_FULL,
+    CRN_BLOCK_BODY, /* the middle of a run of blocks; body_of tells how far back its head is */
+};
+
+struct crn_block {
+    _Alignas(128) struct crn_type *type;
+    struct crn_bin *bin;
+    struct crn_heap *heap;
+    char *base;             /* the first slot */
+    char *end;              /* behind the last slot */
+    char *young_begin, *young_end;
+    struct cairn_cursor *cursor; /* of the thread that bumps through it, or NULL */
+    struct crn_block *next, *prev;
+    size_t used_bytes;      /* of a medium or large object */
+    uint32_t slot_size;     /* 0: one object of base..end */
+    uint32_t reciprocal;
+    uint32_t live;          /* mature objects */
+    uint32_t slot_count;
+    uint8_t state;
+    uint8_t content;        /* of type, for the hot paths */
+    bool is_sized;
+    bool is_fresh;          /* zero since the kernel gave it */
+    bool has_extras;        /* some object has a finalizer, a weak cell or cleanups: look it up */
+    uint8_t body_of;
+    uint16_t run_blocks;    /* of a run's head */
+};
+_Static_assert(sizeof(struct crn_block) == 128, "descriptors are 128 bytes, see space.h");
+
+struct crn_segment {
+    struct crn_heap *heap;
+    struct crn_segment *next, *prev;
+    uint64_t free_map[2];   /* bit per block */
+    uint32_t free_count;
+    uint32_t segment_count; /* of a large object */
+    struct crn_block large; /* its descriptor */
+};
+_Static_assert(sizeof(struct crn_segment) <= 1024, "the header lies before descriptor 8");
+
+struct crn_heap {
+    struct crn_region region;
+    struct crn_lock lock;
+    uint32_t index;                /* in the process's table of heaps */
+    char name[32];
+    struct crn_segment *segments;  /* blocky ones */
+    struct crn_segment *larges;
+    struct crn_block *free_blocks; /* most recently freed first: its lines are warm */
+    size_t free_block_count;
+    struct crn_block **partial;    /* per bin: blocks with room */
+    size_t partial_capacity;
+    /* Figures; atomic where threads allocate, plain where the world is stopped. */
+    uint64_t allocated_bytes;      /* atomic; taken by cursors and objects of their own */
+    uint64_t live_bytes, live_objects;
+    uint64_t freed_count_bytes, freed_count_objects, freed_trace_bytes, freed_trace_objects;
+    uint64_t freed_young_bytes, deleted_objects;
+    uint64_t epoch_allocated_bytes; /* allocated_bytes at the last epoch */
+    struct crn_heap *next;
+};
+
+/* What a thread keeps for one heap. Only its thread touches it, or the collector while it is stopped. */
+struct crn_run {
+    struct crn_block *block;
+    char *end; /* of the free run that the cursor is in; the cursor's limit is zeroed up to */
+};
+struct crn_cache {
+    struct crn_heap *heap;
+    struct cairn_cursor *cursors; /* per bin */
+    struct crn_run *runs;       /* per bin */
+    uint32_t capacity;
+    struct crn_block *acquired; /* active and spent ones, linked by next */
+    struct crn_cache *next;
+};
+
+/* The runtime's own memory; zeroed; never from malloc, since threads are stopped inside malloc. */
+void *crn_meta_alloc(size_t bytes);
+void crn_meta_free(void *memory, size_t bytes);
+
+bool crn_heap_init(struct crn_heap *heap, size_t region_bytes);
+void crn_heap_deinit(struct crn_heap *heap);
+
+struct crn_bin *crn_bin_of(uint32_t id);
+/* The bin of a type's single objects, or of its sized objects of one class; NULL without memory. */
+struct crn_bin *crn_bin_fixed(struct crn_type *type);
+struct crn_bin *crn_bin_sized(struct crn_type *type, uint32_t class_index);
+uint32_t crn_bin_count(void);
+
+bool crn_cache_init(struct crn_cache *cache, struct crn_heap *heap);
+/* A zeroed slot; NULL if the heap has no room. The caller is in a no-stop section. */
+void *crn_cache_allocate(struct crn_cache *cache, struct crn_bin *bin);
+/* An object of its own blocks or segments. */
+void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, size_t bytes,
+                             size_t align, bool is_sized);
+/* Leave every block; the cache's blocks stay listed as acquired for the next epoch. */
+void crn_cache_leave(struct crn_cache *cache);
+
+/* While the world is stopped. */
+void crn_block_settle(struct crn_block *block);            /* after an epoch: to its list */
+void crn_block_free(struct crn_block *block);              /* nothing in it lives */
+void crn_block_has_room(struct crn_block *block);          /* a slot of a full one died */
+void crn_heap_trim(struct crn_heap *heap);                 /* give back wholly free segments */
+
+/* Blocks with fewer free slots than this wait: acquiring them would cost more than it gives. */
+CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {
+    return block->slot_count > 8 ? block->slot_count / 8 : 1;
+}
+
+/* Visit every block head that is not free, large objects included. */
+void crn_heap_each_block(struct crn_heap *heap, void (*visit)(struct crn_block *block, void *context),
+                         void *context);
+
+/* ---- From an address to its object --------------------------------------------------------------- */
+
+/* The block of an address in a blocky or large segment; NULL for tables and free blocks. */
+CRN_INLINE struct crn_block *crn_block_of_start(const void *object) {
+    char *segment = crn_segment_of(object);
+    uintptr_t index = ((uintptr_t)object & (CRN_SEGMENT_BYTES - 1)) >> CRN_BLOCK_SHIFT;
+    if (CRN_UNLIKELY(crn_segment_kind(object) == CRN_SEGMENT_LARGE)) {
+        return &((struct crn_segment *)(void *)segment)->large;
+    }
+    return (struct crn_block *)(void *)(segment + index * sizeof(struct crn_block));
+}
+
+struct crn_block *crn_block_of_interior(const void *address);
+
+/* The object that the address points into, or NULL: handed out and not dead. Any 64-bit word may be
+ * asked. `block` is set where the result is not NULL. */
+char *crn_object_of(const void *address, struct crn_block **block);
+
+CRN_INLINE bool crn_is_young(const struct crn_block *block, const char *slot) {
+    const char *end = block->cursor ? block->cursor->next : block->young_end;
+    return slot >= block->young_begin && slot < end;
+}
+
+CRN_INLINE size_t crn_object_bytes(const struct crn_block *block) {
+    return block->slot_size ? block->slot_size : (size_t)(block->end - block->base);
+}
+
+/* Bytes in use of an object: the whole element, or what a sized one was asked for. */
+CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *object) {
+    if (!block->slot_size) return block->used_bytes;
+    if (!block->is_sized) return block->type->size;
+    uint16_t unused;
+    __builtin_memcpy(&unused, object + block->slot_size - 2, 2);
+    return block->slot_size - unused;
+}
+
+/* Whether an address that counting met is the start of a slot of a heap: 16-aligned, outside tables. */
+CRN_INLINE bool crn_is_slot_aligned(const void *address) {
+    uintptr_t a = (uintptr_t)address;
+    return (a & (CRN_GRANULE - 1)) == 0 && (a & (CRN_SEGMENT_BYTES - CRN_TABLE_BYTES)) != 0;
+}
+
+#endif

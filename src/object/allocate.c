@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Allocation: sizes, classes, failure and what a program calls.
+ *
+ * One slow path serves all: ask for an epoch if one is due, take a slot, collect everything if there is
+ * none, ask the program's handler, give NULL.
+ */
+#include "object/object.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static cairn_out_of_memory_handler memory_handler;
+static void *memory_context;
+
+void cairn_on_out_of_memory(cairn_out_of_memory_handler handler, void *context) {
+    memory_context = context;
+    memory_handler = handler;
+}
+
+/* What to allocate: `bin` for a slot, else an own object. */
+struct request {
+    struct crn_type *type;
+    struct crn_bin *bin;
+    size_t bytes, align;
+    bool is_sized;
+};
+
+static bool is_over_limit(const cairn_heap *heap) {
+    size_t used = heap->core.region.committed_count << CRN_SEGMENT_SHIFT;
+    return heap->limit_bytes && used > heap->limit_bytes && heap->core.free_block_count == 0;
+}
+
+static void *try_once(struct crn_thread *self, cairn_heap *heap, const struct request *request) {
+    static unsigned calls;
+    if (CRN_UNLIKELY(crn_settings.fail_allocation) &&
+        __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == crn_settings.fail_allocation) {
+        return NULL;
+    }
+    struct crn_cache *cache = crn_cache_of(self, heap);
+    if (!cache) return NULL;
+    if (request->bin) return crn_cache_allocate(cache, request->bin);
+    if (is_over_limit(heap)) return NULL;
+    char *object = crn_cache_allocate_own(cache, request->type, request->bytes, request->align,
+                                          request->is_sized);
+    return object;
+}
+
+static void *allocate(cairn_heap *heap, const struct request *request) {
+    struct crn_thread *self = crn_enter();
+    crn_hooks.allocated();
+    void *object = try_once(self, heap, request);
+    if (CRN_UNLIKELY(!object)) {
+        crn_hooks.emergency();
+        object = try_once(self, heap, request);
+    }
+    return object;
+}
+
+/* Leaves the section that allocate entered, calling the handler outside of it. */
+static bool should_retry(cairn_heap *heap, size_t bytes) {
+    crn_leave();
+    return memory_handler && memory_handler(heap, bytes, memory_context);
+}
+
+static cairn_heap *chosen(cairn_heap *heap) {
+    if (!heap && CRN_UNLIKELY(!crn_default_heap)) crn_start();
+    return heap ? heap : crn_default_heap;
+}
+
+/* The object's type and deletion state want an entry of their own. */
+static bool note_finalizable(void *object) {
+    struct crn_block *block = crn_block_of_start(object);
+    crn_lock_acquire(&crn_extras_lock);
+    struct crn_extra *extra = crn_extra_make_locked(object, block);
+    if (extra) extra->is_finalizable = true;
+    crn_lock_release(&crn_extras_lock);
+    return extra != NULL;
+}
+
+/* Born with log bits set: an epoch then reads what was stored, not the whole object. */
+static void set_log_bit(void **field, void *context) {
+    (void)context;
+    uintptr_t a = (uintptr_t)field & crn_space.mask;
+    __atomic_fetch_or(cairn_runtime.log_bits + (a >> 6), (uint8_t)(1u << ((a >> 3) & 7)),
+                      __ATOMIC_RELAXED);
+}
+
+static void set_log_bits(const struct crn_block *block) {
+    if (block->type->size == sizeof(void *) && block->type->is_mapped) {
+        uintptr_t a = (uintptr_t)block->base & crn_space.mask;
+        size_t words = block->used_bytes / sizeof(void *);
+        memset(cairn_runtime.log_bits + (a >> 6), 0xff, words / 8);
+        for (size_t i = words & ~(size_t)7; i < words; i++) {
+            set_log_bit((void **)(void *)block->base + i, NULL);
+        }
+        return;
+    }
+    crn_each_field(block, block->base, set_log_bit, NULL);
+}
+
+/* Returns inside the section: the caller leaves it after what must not be interrupted. */
+static void *allocate_enter(cairn_heap *heap, const struct request *request) {
+    void *object = NULL;
+    for (;;) {
+        object = allocate(heap, request);
+        if (CRN_LIKELY(object)) break;
+        if (!should_retry(heap, request->bytes)) return NULL;
+    }
+    if (!request->bin) {
+        struct crn_block *block = crn_block_of_start(object);
+        if (block->content == CRN_EXACT) set_log_bits(block);
+    }
+    return object;
+}
+
+static struct crn_bin *publish_bin(cairn_type *type, struct crn_type *known) {
+    struct crn_bin *bin = crn_bin_fixed(known);
+    /* A finalizable object needs its entry, so its type never gets the inline path. */
+    if (bin && !known->finalize && !crn_settings.stress_collect && !crn_settings.fail_allocation) {
+        __atomic_store_n(&type->bin, bin->id, __ATOMIC_RELEASE);
+    }
+    return bin;
+}
+
+static void *new_enter(cairn_heap *heap, cairn_type *type) {
+    heap = chosen(heap);
+    crn_enter();
+    struct crn_type *known = crn_type_known(type);
+    struct request request = {.type = known, .bytes = type->size, .align = type->align};
+    bool is_small = type->size <= CRN_SMALL_MAX;
+    if (known && is_small) request.bin = publish_bin(type, known);
+    crn_leave();
+    if (!known || (is_small && !request.bin)) return NULL;
+    void *object = allocate_enter(heap, &request);
+    if (object && known->finalize && !note_finalizable(object)) {
+        crn_leave();
+        return NULL;
+    }
+    return object;
+}
+
+void *cairn_new_type_in(cairn_heap *heap, cairn_type *type) {
+    void *object = new_enter(heap, type);
+    if (object) crn_leave();
+    return object;
+}
+
+void *cairn_new_type(cairn_type *type) { return cairn_new_type_in(NULL, type); }
+
+/* The contents are stored plainly: the object is young and no stop comes between. */
+void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
+    void *object = NULL;
+    uint32_t bin = __atomic_load_n(&type->bin, __ATOMIC_RELAXED);
+    if (!heap && bin < cairn_thread.cursor_count) {
+        struct cairn_cursor *cursor = cairn_thread.cursors + bin;
+        size_t slot = CAIRN_SLOT_SIZE_(type->size);
+        cairn_section_enter_();
+        if (slot <= (size_t)(cursor->limit - cursor->next)) {
+            object = cursor->next;
+            cursor->next += slot;
+            memcpy(object, initial, type->size);
+            cairn_section_leave_();
+            return object;
+        }
+        cairn_section_leave_();
+    }
+    object = new_enter(heap, type);
+    if (!object) return NULL;
+    crn_log_range(object, (char *)object + type->size);
+    memcpy(object, initial, type->size);
+    crn_leave();
+    return object;
+}
+
+/* ---- Sized objects ---------------------------------------------------------------------------------- */
+
+static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align) {
+    heap = chosen(heap);
+    if (type == &crn_type_untyped) __atomic_store_n(&crn_any_untyped, true, __ATOMIC_RELAXED);
+    size_t want = bytes + 2; /* the trailer, and so a spare byte behind the last element */
+    if (want < bytes || want > SIZE_MAX / 2) return NULL;
+    struct request request = {.type = type, .bytes = bytes, .align = align, .is_sized = true};
+    if (align > CRN_GRANULE) want = crn_round_up(want, align);
+    bool is_small = want <= CRN_SMALL_MAX;
+    if (is_small) {
+        crn_enter();
+        uint32_t class_index = crn_size_class(want);
+        while (crn_class_size(class_index) % crn_max(align, 1) != 0) class_index++;
+        request.bin = crn_bin_sized(type, class_index);
+        crn_leave();
+        if (!request.bin || request.bin->slot_size > CRN_SMALL_MAX) request.bin = NULL;
+    }
+    char *object = allocate_enter(heap, &request);
+    if (!object) return NULL;
+    if (request.bin) {
+        uint16_t unused = (uint16_t)(request.bin->slot_size - bytes);
+        memcpy(object + request.bin->slot_size - 2, &unused, 2);
+    }
+    crn_leave();
+    return object;
+}
+
+void *cairn_new_array_(cairn_heap *heap, cairn_type *type, size_t count) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, type->size, &bytes)) return NULL;
+    heap = chosen(heap);
+    crn_enter();
+    struct crn_type *known = crn_type_known(type);
+    crn_leave();
+    if (!known) return NULL;
+    CAIRN_REQUIRE(!known->has_flex && !known->finalize,
+                  "an array of %s: types with a flexible member or a finalizer have no arrays",
+                  known->name);
+    return sized(heap, known, bytes, known->align);
+}
+
+void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t element_size,
+                      size_t count) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, element_size, &bytes)) return NULL;
+    if (__builtin_add_overflow(bytes, offset, &bytes)) return NULL;
+    heap = chosen(heap);
+    crn_enter();
+    struct crn_type *known = crn_type_known(type);
+    crn_leave();
+    if (!known) return NULL;
+    char *object = sized(heap, known, crn_max(bytes, type->size), known->align);
+    if (object && known->finalize) {
+        crn_enter();
+        bool is_noted = note_finalizable(object);
+        crn_leave();
+        if (!is_noted) return NULL;
+    }
+    return object;
+}
+
+void *cairn_alloc_in(cairn_heap *heap, size_t bytes) {
+    return sized(heap, &crn_type_untyped, bytes, CRN_GRANULE);
+}
+void *cairn_alloc_bytes_in(cairn_heap *heap, size_t bytes) {
+    return sized(heap, &crn_type_bytes, bytes, CRN_GRANULE);
+}
+
+static bool is_alignment(size_t align) {
+    return align != 0 && (align & (align - 1)) == 0 && align <= CRN_MIB(2);
+}
+void *cairn_alloc_aligned_in(cairn_heap *heap, size_t bytes, size_t align) {
+    return is_alignment(align) ? sized(heap, &crn_type_untyped, bytes, align) : NULL;
+}
+void *cairn_alloc_bytes_aligned_in(cairn_heap *heap, size_t bytes, size_t align) {
+    return is_alignment(align) ? sized(heap, &crn_type_bytes, bytes, align) : NULL;
+}
+
+static size_t length_of(const void *array, struct crn_block **block, const char *caller) {
+    crn_enter();
+    char *object = crn_object_of(array, block);
+    crn_leave();
+    CAIRN_REQUIRE(object && object == (const char *)array, "%s: %p is not the start of an object",
+                  caller, array);
+    if (!(*block)->is_sized) return 1;
+    size_t used = crn_object_used(*block, object);
+    const struct crn_type *type = (*block)->type;
+    if (type->has_flex) return (used - type->flex_offset) / sizeof(void *);
+    return used / type->size;
+}
+
+size_t cairn_length(const void *array) {
+    struct crn_block *block;
+    return array ? length_of(array, &block, "cairn_length") : 0;
+}
+
+void *cairn_resize_array_(const void *array, size_t count) {
+    CAIRN_REQUIRE(array, "cairn_resize_array: NULL has no type");
+    struct crn_block *block;
+    size_t length = length_of(array, &block, "cairn_resize_array");
+    struct crn_type *type = block->type;
+    CAIRN_REQUIRE(block->is_sized && !type->has_flex, "cairn_resize_array: %p is not an array", array);
+    size_t bytes;
+    if (__builtin_mul_overflow(count, type->size, &bytes)) return NULL;
+    void *grown = sized((cairn_heap *)block->heap, type, bytes, type->align);
+    if (grown) cairn_copy_(grown, array, crn_min(count, length), type->size);
+    return grown;
+}
+
+/* ---- Strings ------------------------------------------------------------------------------------------- */
+
+char *cairn_strndup_in(cairn_heap *heap, const char *text, size_t limit) {
+    CAIRN_REQUIRE(text, "cairn_strdup: the text is NULL");
+    size_t length = strnlen(text, limit);
+    char *copy = cairn_alloc_bytes_in(heap, length + 1);
+    if (copy) memcpy(copy, text, length);
+    return copy;
+}
+
+char *cairn_strdup_in(cairn_heap *heap, const char *text) {
+    return cairn_strndup_in(heap, text, SIZE_MAX / 4);
+}
+
+char *cairn_format_in(cairn_heap *heap, const char *format, ...) {
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *text = length < 0 ? NULL : cairn_alloc_bytes_in(heap, (size_t)length + 1);
+    if (text) vsnprintf(text, (size_t)length + 1, format, again);
+    va_end(again);
+    return text;
+}

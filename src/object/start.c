@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The first call: settings from the environment, the address space, the default heap; and heaps.
+ */
+#include "object/object.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct crn_settings crn_settings = {.pause_goal_ns = 1000000};
+cairn_heap *crn_default_heap, *crn_heaps;
+static struct crn_lock start_lock;
+static bool is_started; /* atomic */
+
+#define DEFAULT_REGION CRN_GIB(256)
+
+/* ---- The environment --------------------------------------------------------------------------------- */
+
+struct unit {
+    const char *suffix;
+    uint64_t factor;
+};
+static const struct unit byte_units[] = {{"", 1},          {"K", 1u << 10},   {"M", 1u << 20},
+                                         {"G", 1u << 30},  {"KiB", 1u << 10}, {"MiB", 1u << 20},
+                                         {"GiB", 1u << 30}};
+static const struct unit time_units[] = {{"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}};
+
+static bool parse(const char *text, const struct unit *units, size_t unit_count, uint64_t *value) {
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    unsigned long long number = strtoull(text, &end, 10);
+    for (size_t i = 0; i < unit_count; i++) {
+        if (strcmp(end, units[i].suffix) != 0) continue;
+        return !__builtin_mul_overflow(number, units[i].factor, value) && *value != 0;
+    }
+    return false;
+}
+
+static bool read_number(const char *name, const struct unit *units, size_t unit_count,
+                        const char *example, uint64_t *value) {
+    const char *text = getenv(name);
+    if (!text) return false;
+    CAIRN_REQUIRE(parse(text, units, unit_count, value), "%s=%s is not understood; say for example %s=%s",
+                  name, text, name, example);
+    return true;
+}
+
+static bool read_flag(const char *name) {
+    const char *text = getenv(name);
+    if (!text) return false;
+    bool is_known = strcmp(text, "0") == 0 || strcmp(text, "1") == 0;
+    CAIRN_REQUIRE(is_known, "%s=%s is not understood; say %s=1 or %s=0", name, text, name, name);
+    return text[0] == '1';
+}
+
+static void read_environment(void) {
+    uint64_t value;
+    if (read_number("CAIRN_LIMIT", byte_units, 7, "512M", &value)) crn_settings.limit_bytes = value;
+    if (read_number("CAIRN_PAUSE", time_units, 4, "1ms", &value)) crn_settings.pause_goal_ns = value;
+    if (read_number("CAIRN_STRESS", byte_units, 1, "100", &value)) {
+        crn_settings.stress_collect = (unsigned)value;
+    }
+    if (read_number("CAIRN_FAIL", byte_units, 1, "100", &value)) {
+        crn_settings.fail_allocation = (unsigned)value;
+    }
+    crn_settings.is_tracing = read_flag("CAIRN_TRACE");
+    crn_settings.is_verifying = read_flag("CAIRN_VERIFY");
+    const char *plan = getenv("CAIRN_PLAN");
+    if (plan) {
+        bool is_traced = strcmp(plan, "traced") == 0;
+        CAIRN_REQUIRE(is_traced || strcmp(plan, "counted") == 0,
+                      "CAIRN_PLAN=%s is not understood; say counted or traced", plan);
+        crn_settings.is_traced_plan = is_traced;
+    }
+    CAIRN_REQUIRE(!getenv("CAIRN_GUARD") || strcmp(getenv("CAIRN_GUARD"), "0") == 0,
+                  "CAIRN_GUARD: guard mode is not in this release");
+}
+
+/* ---- Heaps ---------------------------------------------------------------------------------------------- */
+
+static cairn_heap *make_heap(const char *name, size_t region_bytes, size_t limit_bytes) {
+    cairn_heap *heap = crn_meta_alloc(sizeof(*heap));
+    if (!heap) return NULL;
+    snprintf(heap->core.name, sizeof(heap->core.name), "%s", name);
+    heap->limit_bytes = limit_bytes;
+    if (!crn_heap_init(&heap->core, region_bytes) || !crn_cache_init(&heap->orphans, &heap->core)) {
+        crn_meta_free(heap, sizeof(*heap));
+        return NULL;
+    }
+    return heap;
+}
+
+/* Under a limit on address space the region takes a quarter: shadows and the program need the rest. */
+static size_t default_region(void) {
+    size_t limit = crn_os_address_limit();
+    return limit == SIZE_MAX ? DEFAULT_REGION : crn_min(DEFAULT_REGION, limit / 4);
+}
+
+void crn_start(void) {
+    if (__atomic_load_n(&is_started, __ATOMIC_ACQUIRE)) return;
+    cairn_section_enter_();
+    crn_lock_acquire(&start_lock);
+    if (!is_started) {
+        read_environment();
+        CAIRN_REQUIRE(crn_space_init(), "cannot start: no address space for the tables");
+        cairn_heap *heap = make_heap("default", default_region(), crn_settings.limit_bytes);
+        CAIRN_REQUIRE(heap, "cannot start: no address space for a heap");
+        crn_heaps = heap;
+        crn_default_heap = heap;
+        CAIRN_REQUIRE(crn_hooks.start(), "cannot start: no memory for the collector");
+        __atomic_store_n(&is_started, true, __ATOMIC_RELEASE);
+    }
+    crn_lock_release(&start_lock);
+    if (!cairn_thread.self) {
+        CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
+    }
+    cairn_section_leave_();
+}
+
+cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
+    if (!out || (options && options->size != sizeof(*options))) return CAIRN_ERROR_ARGUMENT;
+    const cairn_options defaults = CAIRN_OPTIONS_INIT;
+    if (!options) options = &defaults;
+    if (options->plan > CAIRN_PLAN_TRACED) return CAIRN_ERROR_ARGUMENT;
+    crn_enter();
+    size_t region = options->region_bytes ? options->region_bytes : default_region();
+    size_t limit = options->limit_bytes ? options->limit_bytes : crn_settings.limit_bytes;
+    cairn_heap *heap = make_heap(options->name ? options->name : "heap", region, limit);
+    if (heap) {
+        crn_lock_acquire(&start_lock);
+        heap->next = crn_heaps;
+        /* Release: a collection that sees the heap sees it complete. */
+        __atomic_store_n(&crn_heaps, heap, __ATOMIC_RELEASE);
+        crn_lock_release(&start_lock);
+        *out = heap;
+    }
+    crn_leave();
+    return heap ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
+}
+
+cairn_heap *cairn_heap_of(const void *address) {
+    struct crn_block *block = crn_block_of_interior(address);
+    return block ? (cairn_heap *)block->heap : NULL;
+}
+
+void crn_heap_unlink(cairn_heap *heap) {
+    crn_lock_acquire(&start_lock);
+    cairn_heap **at = &crn_heaps;
+    while (*at && *at != heap) at = &(*at)->next;
+    if (*at) *at = heap->next;
+    crn_lock_release(&start_lock);
+}
+
+const char *cairn_status_text(cairn_status status) {
+    switch (status) {
+    case CAIRN_OK: return "success";
+    case CAIRN_ERROR_ARGUMENT: return "an argument is out of its range";
+    case CAIRN_ERROR_NO_MEMORY: return "out of memory";
+    case CAIRN_ERROR_LIMIT: return "a limit is reached";
+    case CAIRN_ERROR_ENVIRONMENT: return "an environment variable has a bad value";
+    case CAIRN_ERROR_NOT_SUPPORTED: return "not supported here";
+    case CAIRN_ERROR_BUSY: return "in use by another thread";
+    }
+    return "unknown status";
+}
+
+void cairn_on_report(cairn_report_handler handler, void *context) {
+    crn_set_fail_handler(handler, context);
+}

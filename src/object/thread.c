@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The registry of threads, and the inline state of each.
+ *
+ * A thread is known from its first slow path on; it leaves when its thread-specific data is destroyed,
+ * in the last round, so that other destructors may still use Cairn. Its blocks and its log stay behind
+ * with an orphan record until the next epoch.
+ */
+#include "object/object.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <string.h>
+
+static struct cairn_cursor no_cursor[1];
+CAIRN_THREAD_LOCAL_ struct cairn_thread cairn_thread
+    __attribute__((tls_model("initial-exec"))) = {.cursors = no_cursor, .cursor_count = 1};
+
+static unsigned char no_log_bits[1];
+struct cairn_runtime cairn_runtime = {.version = CAIRN_RUNTIME_VERSION, .log_bits = no_log_bits};
+
+struct crn_thread *crn_threads;
+struct crn_lock crn_threads_lock;
+static pthread_key_t exit_key;
+static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
+
+static void thread_exits(void *argument) {
+    struct crn_thread *thread = argument;
+    static CAIRN_THREAD_LOCAL_ int rounds;
+    if (++rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(exit_key, thread);
+        return;
+    }
+    cairn_section_enter_();
+    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) crn_cache_leave(cache);
+    cairn_thread.cursors = no_cursor;
+    cairn_thread.cursor_count = 1;
+    cairn_thread.self = NULL;
+    /* Release: the collector sees the caches as they were left. It frees the record at its next epoch. */
+    __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
+    cairn_section_leave_();
+}
+
+static void make_exit_key(void) {
+    CAIRN_REQUIRE(pthread_key_create(&exit_key, thread_exits) == 0,
+                  "cannot start: no thread-specific key is left");
+}
+
+static void note_local(char *low, char *high, void *context) {
+    struct crn_thread *thread = context;
+    if (thread->local_count < CRN_THREAD_RANGES) {
+        thread->locals[thread->local_count++] = (struct crn_range){low, high};
+    }
+}
+
+struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
+    struct crn_cache **at = &thread->caches;
+    while (*at && (*at)->heap != &heap->core) at = &(*at)->next;
+    struct crn_cache *cache = *at;
+    if (!cache) {
+        cache = crn_meta_alloc(sizeof(*cache));
+        if (!cache || !crn_cache_init(cache, &heap->core)) return NULL;
+        *at = cache;
+    }
+    if (heap == crn_default_heap) {
+        cairn_thread.cursors = cache->cursors;
+        cairn_thread.cursor_count = cache->capacity;
+    }
+    return cache;
+}
+
+struct crn_thread *crn_thread_attach(void) {
+    pthread_once(&exit_key_once, make_exit_key);
+    struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
+    if (!thread || !crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return NULL;
+    thread->inline_state = &cairn_thread;
+    thread->thread_id = crn_os_thread_id();
+    thread->spare = crn_log_chunk_take();
+    crn_os_thread_locals(note_local, thread);
+    if (!thread->spare || !crn_cache_of(thread, crn_default_heap)) return NULL;
+    if (pthread_setspecific(exit_key, thread) != 0) return NULL;
+    cairn_thread.self = thread;
+    crn_lock_acquire(&crn_threads_lock);
+    thread->next = crn_threads;
+    crn_threads = thread;
+    crn_lock_release(&crn_threads_lock);
+    return thread;
+}
+
+struct crn_thread *crn_enter(void) {
+    cairn_section_enter_();
+    struct crn_thread *self = cairn_thread.self;
+    if (CRN_LIKELY(self)) return self;
+    crn_start();
+    self = cairn_thread.self;
+    if (!self) self = crn_thread_attach();
+    CAIRN_REQUIRE(self, "out of memory: cannot register a thread");
+    return self;
+}
+
+cairn_status cairn_thread_register(void) {
+    crn_start();
+    cairn_section_enter_();
+    bool is_known = cairn_thread.self || crn_thread_attach();
+    cairn_section_leave_();
+    return is_known ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
+}
+
+/* In a forked child only this thread is left; what the others had allocated and logged stays theirs
+ * until the next epoch, as with threads that ended. */
+void crn_thread_forget_others(void) {
+    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        if (thread == cairn_thread.self) {
+            thread->thread_id = crn_os_thread_id();
+            continue;
+        }
+        for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
+            crn_cache_leave(cache);
+        }
+        thread->state = CRN_THREAD_GONE;
+    }
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Types: from the descriptors that CAIRN_TYPE makes to the layouts that the collector reads.
+ *
+ * Descriptors of one name and one layout, from different files, become one type. Owns the types lock.
+ */
+#include "object/object.h"
+
+#include <string.h>
+
+static struct crn_lock types_lock;
+static struct crn_type *known_types;
+bool crn_any_tagged, crn_any_untyped;
+
+struct crn_type crn_type_bytes = {.name = "bytes", .size = 1, .align = 16, .content = CRN_LEAF};
+struct crn_type crn_type_untyped = {.name = "untyped", .size = 1, .align = 16, .content = CRN_UNTYPED};
+struct crn_type crn_type_cell = {
+    .name = "weak cell", .size = sizeof(struct cairn_weak_cell), .align = 8, .content = CRN_LEAF};
+
+static const struct cairn_field reference_field = {0, sizeof(void *), NULL, CAIRN_FIELD_REF};
+cairn_type cairn_type_reference_[1] = {{.field_count = 1,
+                                        .size = sizeof(void *),
+                                        .align = sizeof(void *),
+                                        .name = "reference",
+                                        .fields = &reference_field}};
+
+/* ---- Flattening --------------------------------------------------------------------------------------- */
+
+/* Appends the word indexes of a type's fields at `base` bytes; counts only where the arrays are NULL.
+ * Nesting is as deep as the declarations are, which the compiler bounds. */
+static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, uint32_t *refs,
+                    uint32_t *words) {
+    for (uint32_t i = 0; i < from->field_count; i++) {
+        const struct cairn_field *field = &from->fields[i];
+        size_t offset = base + field->offset;
+        if (offset % sizeof(void *) != 0) return false;
+        if (field->kind == CAIRN_FIELD_NESTED) {
+            if (!field->nested || field->nested->size == 0) return false;
+            for (size_t at = 0; at + field->nested->size <= field->size; at += field->nested->size) {
+                if (!flatten(to, field->nested, offset + at, refs, words)) return false;
+            }
+            continue;
+        }
+        if (field->kind == CAIRN_FIELD_FLEX) {
+            to->has_flex = true;
+            to->flex_offset = offset;
+            continue;
+        }
+        for (size_t at = 0; at < field->size; at += sizeof(void *)) {
+            uint32_t word = (uint32_t)((offset + at) / sizeof(void *));
+            if (field->kind == CAIRN_FIELD_WORD) {
+                if (words) words[to->tagged_count] = word;
+                to->tagged_count++;
+            } else {
+                if (refs) refs[to->ref_count] = word;
+                to->ref_count++;
+            }
+        }
+    }
+    return true;
+}
+
+static void make_map(struct crn_type *type) {
+    type->is_mapped = type->tagged_count == 0;
+    for (size_t i = 0; i < type->ref_count; i++) {
+        if (type->refs[i] >= 57) {
+            type->is_mapped = false;
+            return;
+        }
+        type->map |= (uint64_t)1 << type->refs[i];
+    }
+}
+
+static struct crn_type *make_type(const cairn_type *from) {
+    struct crn_type *type = crn_meta_alloc(sizeof(*type));
+    if (!type) return NULL;
+    type->name = from->name;
+    type->size = from->size;
+    type->align = from->align;
+    type->word_count = (uint32_t)(from->size / sizeof(void *));
+    type->finalize = from->options.finalize;
+    type->is_pinned = from->options.pinned;
+    type->word_mask = from->options.word_mask ? from->options.word_mask : 7;
+    type->word_tag = from->options.word_tag;
+    CAIRN_REQUIRE(flatten(type, from, 0, NULL, NULL), "type %s: a field is not aligned to a word",
+                  from->name);
+    if (type->ref_count) type->refs = crn_meta_alloc(type->ref_count * sizeof(uint32_t));
+    if (type->tagged_count) type->words = crn_meta_alloc(type->tagged_count * sizeof(uint32_t));
+    if ((type->ref_count && !type->refs) || (type->tagged_count && !type->words)) return NULL;
+    type->ref_count = type->tagged_count = 0;
+    flatten(type, from, 0, type->refs, type->words);
+    bool has_any = type->ref_count || type->tagged_count || type->has_flex;
+    type->content = has_any ? CRN_EXACT : CRN_LEAF;
+    make_map(type);
+    if (type->tagged_count) __atomic_store_n(&crn_any_tagged, true, __ATOMIC_RELAXED);
+    return type;
+}
+
+static bool is_same(const struct crn_type *a, const struct crn_type *b) {
+    return strcmp(a->name, b->name) == 0 && a->size == b->size && a->align == b->align &&
+           a->content == b->content && a->ref_count == b->ref_count &&
+           a->tagged_count == b->tagged_count && a->has_flex == b->has_flex &&
+           a->flex_offset == b->flex_offset && a->finalize == b->finalize &&
+           a->word_mask == b->word_mask && a->word_tag == b->word_tag &&
+           a->is_pinned == b->is_pinned &&
+           (!a->ref_count || memcmp(a->refs, b->refs, a->ref_count * sizeof(uint32_t)) == 0) &&
+           (!a->tagged_count || memcmp(a->words, b->words, a->tagged_count * sizeof(uint32_t)) == 0);
+}
+
+static void discard(struct crn_type *type) {
+    crn_meta_free(type->refs, type->ref_count * sizeof(uint32_t));
+    crn_meta_free(type->words, type->tagged_count * sizeof(uint32_t));
+    crn_meta_free(type, sizeof(*type));
+}
+
+struct crn_type *crn_type_known(cairn_type *type) {
+    struct crn_type *known = __atomic_load_n(&type->known, __ATOMIC_ACQUIRE);
+    if (known) return known;
+    crn_lock_acquire(&types_lock);
+    known = type->known;
+    if (!known) {
+        known = make_type(type);
+        struct crn_type *same = known_types;
+        /* Types made at run time are their own: names there need not be unique. */
+        while (known && same && !is_same(same, known)) same = same->next;
+        if (known && same) {
+            discard(known);
+            known = same;
+        } else if (known) {
+            known->next = known_types;
+            known_types = known;
+        }
+        __atomic_store_n(&type->known, known, __ATOMIC_RELEASE);
+    }
+    crn_lock_release(&types_lock);
+    return known;
+}
+
+static bool fields_fit(size_t size, const struct cairn_field *fields, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const struct cairn_field *field = &fields[i];
+        if (field->offset > size || field->size > size - field->offset) return false;
+        if (field->offset % sizeof(void *) != 0) return false;
+        if (field->kind < CAIRN_FIELD_REF || field->kind > CAIRN_FIELD_FLEX) return false;
+        if (field->kind != CAIRN_FIELD_NESTED && field->size % sizeof(void *) != 0) return false;
+        if (field->kind == CAIRN_FIELD_NESTED && !field->nested) return false;
+    }
+    return true;
+}
+
+cairn_status cairn_type_create(const char *name, size_t size, size_t align,
+                               const struct cairn_field *fields, size_t field_count,
+                               const cairn_type_options *options, cairn_type **out) {
+    bool is_valid = name && out && size && align && (align & (align - 1)) == 0 && align <= 4096 &&
+                    size <= CRN_SMALL_MAX && field_count <= UINT32_MAX && (fields || !field_count) &&
+                    fields_fit(size, fields, field_count);
+    if (!is_valid) return CAIRN_ERROR_ARGUMENT;
+    crn_enter();
+    size_t name_bytes = strlen(name) + 1, field_bytes = field_count * sizeof(*fields);
+    cairn_type *type = crn_meta_alloc(sizeof(*type));
+    char *name_copy = crn_meta_alloc(name_bytes);
+    struct cairn_field *copy = crn_meta_alloc(field_bytes + 1);
+    bool is_made = type && name_copy && copy;
+    if (is_made) {
+        memcpy(name_copy, name, name_bytes);
+        if (field_bytes) memcpy(copy, fields, field_bytes);
+        *type = (cairn_type){.field_count = (uint32_t)field_count,
+                             .size = size,
+                             .align = align,
+                             .name = name_copy,
+                             .fields = copy};
+        if (options) type->options = *options;
+        *out = type;
+    }
+    crn_leave();
+    return is_made ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
+}

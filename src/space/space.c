@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reserving regions and shadows, taking and giving back segments.
+ *
+ * The full form reserves a log shadow for 2^47 addresses (2 TiB of zero page). Where a limit or a
+ * sanitizer leaves less, the mask shrinks; regions then must not fold onto each other, so a region that
+ * would is refused.
+ */
+#include "space/space.h"
+
+#include "base/lock.h"
+#include "os/os.h"
+
+#include <cairn/runtime.h>
+#include <string.h>
+
+struct crn_space crn_space;
+static struct crn_lock space_lock; /* guards region search and the kinds table */
+
+enum { REGION_MAX = 1024 };
+static struct crn_region *regions[REGION_MAX]; /* for the folding check only */
+
+/* One reservation holds all shadows, in units of mask/128: log 2, roots 2, mark 1, deleted 1. */
+static bool reserve_shadows(unsigned bits) {
+    size_t unit = (size_t)1 << (bits - 7);
+    uint8_t *base = crn_os_reserve_zero(unit * 6);
+    if (!base) return false;
+    crn_space.mask = ((uintptr_t)1 << bits) - 1;
+    crn_space.root_bits = base + unit * 2;
+    crn_space.mark_bits = base + unit * 4;
+    crn_space.deleted_bits = base + unit * 5;
+    cairn_runtime.log_mask = crn_space.mask;
+    __atomic_store_n(&cairn_runtime.log_bits, base, __ATOMIC_RELEASE);
+    return true;
+}
+
+static unsigned widest_shadow(void) {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    return 41;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+    return 41;
+#endif
+#endif
+    size_t limit = crn_os_address_limit();
+    if (limit == SIZE_MAX) return CRN_ADDRESS_BITS;
+    unsigned bits = crn_log2(limit) + 1;
+    return bits < 32 ? 32 : (bits > 41 ? 41 : bits);
+}
+
+bool crn_space_init(void) {
+    crn_space.segment_kinds =
+        crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
+    if (!crn_space.segment_kinds) return false;
+    for (unsigned bits = widest_shadow(); bits >= 30; bits--) {
+        if (reserve_shadows(bits)) return true;
+    }
+    return false;
+}
+
+/* Two regions fold onto each other if their masked intervals meet. */
+static bool folds(const char *base, size_t bytes) {
+    if (crn_space.mask >> (CRN_ADDRESS_BITS - 1)) return false;
+    uintptr_t low = (uintptr_t)base & crn_space.mask;
+    if (low + bytes > crn_space.mask + 1) return true;
+    for (size_t i = 0; i < REGION_MAX; i++) {
+        if (!regions[i]) continue;
+        uintptr_t other = (uintptr_t)regions[i]->base & crn_space.mask;
+        size_t size = (size_t)(regions[i]->end - regions[i]->base);
+        if (low < other + size && other < low + bytes) return true;
+    }
+    return false;
+}
+
+static char *reserve_region(size_t bytes) {
+    char *rejected[16];
+    size_t rejected_count = 0;
+    char *base = NULL;
+    while (rejected_count < 16) {
+        base = crn_os_reserve(bytes, CRN_SEGMENT_BYTES);
+        if (!base || !folds(base, bytes)) break;
+        rejected[rejected_count++] = base;
+        base = NULL;
+    }
+    while (rejected_count > 0) crn_os_release(rejected[--rejected_count], bytes);
+    return base;
+}
+
+static bool note_region(struct crn_region *region) {
+    for (size_t i = 0; i < REGION_MAX; i++) {
+        if (regions[i]) continue;
+        regions[i] = region;
+        if (!crn_space.low || region->base < crn_space.low) crn_space.low = region->base;
+        if (region->end > crn_space.high) crn_space.high = region->end;
+        return true;
+    }
+    return false;
+}
+
+bool crn_region_init(struct crn_region *region, size_t bytes) {
+    memset(region, 0, sizeof(*region));
+    crn_lock_acquire(&space_lock);
+    size_t most = crn_space.mask >> (CRN_ADDRESS_BITS - 1) ? bytes : (crn_space.mask + 1) / 4;
+    bytes = crn_round_up(crn_min(bytes, most), CRN_SEGMENT_BYTES);
+    for (; bytes >= CRN_MIB(32); bytes = crn_round_up(bytes / 2, CRN_SEGMENT_BYTES)) {
+        region->base = reserve_region(bytes);
+        if (region->base) break;
+    }
+    bool is_done = false;
+    if (region->base) {
+        region->end = region->base + bytes;
+        region->segment_count = bytes >> CRN_SEGMENT_SHIFT;
+        region->is_taken = crn_os_map(region->segment_count * 5 + 8);
+        is_done = region->is_taken && note_region(region);
+        if (is_done) {
+            region->head_of =
+                (uint32_t *)(void *)(region->is_taken + crn_round_up(region->segment_count, 4));
+        }
+    }
+    crn_lock_release(&space_lock);
+    if (!is_done && region->base) crn_os_release(region->base, bytes);
+    return is_done;
+}
+
+void crn_region_deinit(struct crn_region *region) {
+    size_t base_index = (uintptr_t)region->base >> CRN_SEGMENT_SHIFT;
+    for (size_t i = 0; i < region->segment_count; i++) {
+        if (region->is_taken[i]) crn_segments_release(region, region->base + (i << CRN_SEGMENT_SHIFT), 1);
+    }
+    crn_lock_acquire(&space_lock);
+    memset(crn_space.segment_kinds + base_index, 0, region->segment_count);
+    for (size_t i = 0; i < REGION_MAX; i++) {
+        if (regions[i] == region) regions[i] = NULL;
+    }
+    crn_lock_release(&space_lock);
+    crn_os_release(region->base, (size_t)(region->end - region->base));
+    crn_os_release(region->is_taken, region->segment_count * 5 + 8);
+}
+
+/* ---- Segments ---------------------------------------------------------------------------------- */
+
+static size_t find_free(const struct crn_region *region, size_t count) {
+    size_t run = 0;
+    for (size_t i = region->search_from; i < region->segment_count; i++) {
+        run = region->is_taken[i] ? 0 : run + 1;
+        if (run == count) return i + 1 - count;
+    }
+    return SIZE_MAX;
+}
+
+static void each_shadow(char *segment, size_t bytes, void (*apply)(void *address, size_t bytes)) {
+    uintptr_t a = (uintptr_t)segment & crn_space.mask;
+    apply(cairn_runtime.log_bits + (a >> 6), bytes >> 6);
+    apply(crn_space.root_bits + (a >> 6), bytes >> 6);
+    apply(crn_space.mark_bits + (a >> 7), bytes >> 7);
+    apply(crn_space.deleted_bits + (a >> 7), bytes >> 7);
+}
+
+static bool commit_failed; /* under space_lock */
+static void commit_shadow(void *address, size_t bytes) {
+    if (!crn_os_commit(address, bytes)) commit_failed = true;
+}
+
+char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_segment_kind kind,
+                           bool is_huge) {
+    crn_lock_acquire(&space_lock);
+    char *segment = NULL;
+    size_t first = find_free(region, count);
+    if (first == SIZE_MAX) goto unlock;
+    char *at = region->base + (first << CRN_SEGMENT_SHIFT);
+    size_t bytes = count << CRN_SEGMENT_SHIFT;
+    commit_failed = false;
+    each_shadow(at, bytes, commit_shadow);
+    if (commit_failed || !crn_os_commit(at, bytes)) goto unlock;
+    if (is_huge) crn_os_huge(at, bytes);
+    segment = at;
+    for (size_t i = 0; i < count; i++) {
+        region->is_taken[first + i] = 1;
+        region->head_of[first + i] = (uint32_t)first;
+        uint8_t value = (uint8_t)(i ? CRN_SEGMENT_BODY : kind);
+        __atomic_store_n(&crn_space.segment_kinds[((uintptr_t)at >> CRN_SEGMENT_SHIFT) + i], value,
+                         __ATOMIC_RELEASE);
+    }
+    if (first == region->search_from) region->search_from += count;
+    region->committed_count += count;
+unlock:
+    crn_lock_release(&space_lock);
+    return segment;
+}
+
+void crn_segments_release(struct crn_region *region, char *segment, size_t count) {
+    size_t first = (size_t)(segment - region->base) >> CRN_SEGMENT_SHIFT;
+    size_t bytes = count << CRN_SEGMENT_SHIFT;
+    crn_lock_acquire(&space_lock);
+    for (size_t i = 0; i < count; i++) {
+        crn_space.segment_kinds[((uintptr_t)segment >> CRN_SEGMENT_SHIFT) + i] = CRN_SEGMENT_NONE;
+        region->is_taken[first + i] = 0;
+    }
+    crn_os_decommit(segment, bytes);
+    each_shadow(segment, bytes, crn_os_purge);
+    if (first < region->search_from) region->search_from = first;
+    region->committed_count -= count;
+    crn_lock_release(&space_lock);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Regions and segments: where the addresses of heaps come from.
+ *
+ * A segment is 4 MiB, aligned to its size. It begins with its count table: one byte per 16 bytes of the
+ * segment, 256 KiB. The counts of the table's own addresses can never be used, and in those first
+ * 16 KiB lie the segment's header (1 KiB) and one 128-byte descriptor per block, so that
+ *     count of address a = segment + (a mod 4 MiB) / 16
+ *     descriptor of block i = segment + 128 i,  8 <= i < 128
+ * and a segment spends 1/16 of itself on tables and nothing else.
+ *
+ * Shadows are what a crash may lose: bits found from any address by arithmetic alone.
+ *     log bit of a:    one per 8 bytes, at log_bits[(a & log_mask) >> 6]
+ *     mark bit of a:   one per 16 bytes; root bits of a: two per 16 bytes; deleted bit: one per 16.
+ * The log shadow answers for every user address; its pages outside heaps are the kernel's zero page.
+ * Where so much address space is not to be had, log_mask folds addresses onto a smaller shadow; a
+ * store outside the heaps may then find a bit that belongs to a heap, and the slow path tells them
+ * apart.
+ */
+#ifndef CRN_SPACE_H
+#define CRN_SPACE_H
+
+#include "base/base.h"
+
+enum { CRN_SEGMENT_SHIFT = 22, CRN_BLOCK_SHIFT = 15, CRN_GRANULE_SHIFT = 4 };
+#define CRN_SEGMENT_BYTES ((size_t)1 << CRN_SEGMENT_SHIFT)
+#define CRN_BLOCK_BYTES ((size_t)1 << CRN_BLOCK_SHIFT)
+#define CRN_GRANULE ((size_t)1 << CRN_GRANULE_SHIFT)
+#define CRN_TABLE_BYTES (CRN_SEGMENT_BYTES >> CRN_GRANULE_SHIFT)
+#define CRN_FIRST_BLOCK (CRN_TABLE_BYTES >> CRN_BLOCK_SHIFT)
+#define CRN_SEGMENT_BLOCKS (CRN_SEGMENT_BYTES >> CRN_BLOCK_SHIFT)
+#define CRN_ADDRESS_BITS 47
+
+_Static_assert(CRN_FIRST_BLOCK * 128 == 1024, "the header fills the space before descriptor 8");
+_Static_assert(CRN_SEGMENT_BLOCKS * 128 == CRN_TABLE_BYTES >> CRN_GRANULE_SHIFT,
+               "descriptors fill exactly the counts of the table's own addresses");
+
+enum crn_segment_kind {
+    CRN_SEGMENT_NONE = 0,
+    CRN_SEGMENT_BLOCKY, /* a header, descriptors, blocks */
+    CRN_SEGMENT_LARGE,  /* a header, one descriptor, one object */
+    CRN_SEGMENT_BODY,   /* the middle of a large object */
+};
+
+struct crn_region {
+    char *base, *end;
+    size_t segment_count;
+    uint8_t *is_taken;     /* per segment */
+    uint32_t *head_of;     /* per segment of a large object: index of its first */
+    size_t search_from;    /* no free segment below */
+    size_t committed_count;
+};
+
+/* The process-wide tables; written under the space lock, read anywhere. */
+struct crn_space {
+    uint8_t *segment_kinds; /* indexed by address >> 22; atomic */
+    uint8_t *mark_bits, *root_bits, *deleted_bits;
+    char *low, *high;       /* of all regions */
+    uintptr_t mask;         /* == cairn_runtime.log_mask */
+};
+extern struct crn_space crn_space;
+
+bool crn_space_init(void);
+bool crn_region_init(struct crn_region *region, size_t bytes);
+void crn_region_deinit(struct crn_region *region);
+
+/* `count` adjacent segments, writable and zero, their shadows writable and clear. */
+char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_segment_kind kind,
+                           bool is_huge);
+void crn_segments_release(struct crn_region *region, char *segment, size_t count);
+
+CRN_INLINE enum crn_segment_kind crn_segment_kind(const void *address) {
+    uintptr_t index = (uintptr_t)address >> CRN_SEGMENT_SHIFT;
+    if (CRN_UNLIKELY(index >> (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT))) return CRN_SEGMENT_NONE;
+    return (enum crn_segment_kind)crn_space.segment_kinds[index];
+}
+
+CRN_INLINE char *crn_segment_of(const void *address) {
+    return (char *)((uintptr_t)address & ~(CRN_SEGMENT_BYTES - 1));
+}
+
+CRN_INLINE uint8_t *crn_count_of(const void *address) {
+    uintptr_t within = (uintptr_t)address & (CRN_SEGMENT_BYTES - 1);
+    return (uint8_t *)crn_segment_of(address) + (within >> CRN_GRANULE_SHIFT);
+}
+
+/* ---- Shadow bits ------------------------------------------------------------------------------ */
+
+
+struct crn_bit {
+    uint8_t *byte;
+    uint8_t mask;
+};
+
+CRN_INLINE struct crn_bit crn_granule_bit(uint8_t *shadow, const void *address) {
+    uintptr_t a = (uintptr_t)address & crn_space.mask;
+    return (struct crn_bit){shadow + (a >> 7), (uint8_t)(1u << ((a >> 4) & 7))};
+}
+
+CRN_INLINE bool crn_bit_get(struct crn_bit bit) {
+    return (__atomic_load_n(bit.byte, __ATOMIC_RELAXED) & bit.mask) != 0;
+}
+CRN_INLINE void crn_bit_set(struct crn_bit bit) {
+    __atomic_fetch_or(bit.byte, bit.mask, __ATOMIC_RELAXED);
+}
+CRN_INLINE void crn_bit_clear(struct crn_bit bit) {
+    __atomic_fetch_and(bit.byte, (uint8_t)~bit.mask, __ATOMIC_RELAXED);
+}
+
+/* Two bits per granule: rooted in the even epochs, rooted in the odd ones. */
+CRN_INLINE struct crn_bit crn_root_bit(const void *address, unsigned parity) {
+    uintptr_t a = (uintptr_t)address & crn_space.mask;
+    return (struct crn_bit){crn_space.root_bits + (a >> 6),
+                            (uint8_t)(1u << (((a >> 4) & 3) * 2 + parity))};
+}
+
+CRN_INLINE struct crn_bit crn_mark_bit(const void *a) {
+    return crn_granule_bit(crn_space.mark_bits, a);
+}
+CRN_INLINE struct crn_bit crn_deleted_bit(const void *a) {
+    return crn_granule_bit(crn_space.deleted_bits, a);
+}
+
+#endif
