@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+#
+# make demo: build and run the main job.  make test: build and pass every test.  make bench: measure.
+PRESETS ?= release debug audit asan tsan release-clang
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+
+.PHONY: demo test bench deps clean install uninstall format format-check
+
+demo:
+	@scripts/deps.sh demo
+	@cmake --preset release -DCAIRN_BUILD_TESTS=OFF -DCAIRN_BUILD_BENCH=OFF -B build/demo >/dev/null
+	@cmake --build build/demo -j$(JOBS) >build/demo/log.txt || { cat build/demo/log.txt; exit 1; }
+	@scripts/demo.sh build/demo
+
+test:
+	@scripts/deps.sh test
+	@scripts/test.sh $(PRESETS)
+
+bench:
+	@scripts/deps.sh bench
+	@cmake --preset release -DCAIRN_BUILD_TESTS=OFF -DCAIRN_BUILD_BENCH=ON -B build/bench >/dev/null
+	@cmake --build build/bench -j$(JOBS) >/dev/null
+	@bench/run.sh build/bench
+
+deps:
+	@scripts/deps.sh test
+	@scripts/deps.sh bench
+
+install:
+	cmake --preset release -DCAIRN_BUILD_TESTS=OFF -DCAIRN_BUILD_EXAMPLES=OFF \
+		-DCAIRN_BUILD_BENCH=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX) -B build/install
+	cmake --build build/install -j$(JOBS)
+	cmake --install build/install
+
+uninstall:
+	xargs -r rm -fv < build/install/install_manifest.txt
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+format-check:
+	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build

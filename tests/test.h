@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the tests share: cmocka, a node type, and hiding pointers from conservative scans.
+ */
+#ifndef CAIRN_TEST_H
+#define CAIRN_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <cairn/cairn.h>
+
+typedef struct Node Node;
+typedef cairn_ref(Node) NodeRef;
+struct Node {
+    NodeRef next, other;
+    long value;
+};
+CAIRN_TYPE(Node, next, other);
+
+/* An address that no scan takes for a pointer. */
+#define HIDE(pointer) (~(uintptr_t)(pointer))
+#define SHOW(T, hidden) ((T *)~(hidden))
+
+/* Overwrites what earlier calls left on the stack. */
+__attribute__((noinline, unused)) static void clean_stack(void) {
+    volatile char space[16384];
+    for (size_t i = 0; i < sizeof(space); i++) space[i] = 0;
+}
+
+__attribute__((unused)) static cairn_stats stats_now(void) {
+    cairn_stats stats = CAIRN_STATS_INIT;
+    assert_int_equal(cairn_stats_get(NULL, &stats), CAIRN_OK);
+    return stats;
+}
+
+__attribute__((unused)) static uint64_t live_after(cairn_collection kind) {
+    clean_stack();
+    cairn_collect(kind);
+    clean_stack();
+    cairn_collect(kind);
+    return stats_now().live_objects;
+}
+
+#endif
