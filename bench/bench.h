@@ -32,8 +32,12 @@ static inline uint64_t bench_now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static inline double bench_ms(uint64_t ns) { return (double)ns / 1e6; }
-static inline double bench_seconds(uint64_t ns) { return (double)ns / 1e9; }
+static inline double bench_ms(uint64_t ns) {
+    return (double)ns / 1e6;
+}
+static inline double bench_seconds(uint64_t ns) {
+    return (double)ns / 1e9;
+}
 
 /* A number below `limit`, which is below 2^32. xorshift64; the state is never 0. */
 static inline size_t bench_random(uint64_t *state, size_t limit) {

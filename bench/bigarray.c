@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A large young object: an array of references, freshly made, is filled with small fresh objects. No
- * pause may scan it as a whole.
+ * A large young object: an array of references, freshly made, is filled with small fresh objects.
+ * No pause may scan it as a whole.
  *
  * Usage: bigarray [references, default 16 Mi].
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Churn: a table of slots; each step allocates a 56-byte node with its 32-byte leaf and puts it into
- * a random slot, in place of what was there. The table starts empty.
+ * Churn: a table of slots; each step allocates a 56-byte node with its 32-byte leaf and puts it
+ * into a random slot, in place of what was there. The table starts empty.
  *
  * Usage: churn [slots, default 4 Mi] [steps per thread, default 30 M] [threads, default 1]. Each
  * thread has a table of its own. The longest step is what the program sees: pauses, page faults and

@@ -2,8 +2,8 @@
  *
  * What Cairn costs a program that hardly uses it: one object and out.
  *
- * Usage: empty [rss]. With `rss` it prints its own peak: what /usr/bin/time says of so small a program
- * is the peak of time itself.
+ * Usage: empty [rss]. With `rss` it prints its own peak: what /usr/bin/time says of so small a
+ * program is the peak of time itself.
  */
 #include "layer.h"
 

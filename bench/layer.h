@@ -65,7 +65,9 @@ static inline void bench_print_pauses(void) {}
 #define BENCH_NEW_LEAF_RAW(T) ((T *)GC_MALLOC_ATOMIC(sizeof(T)))
 #define BENCH_NEW_ARRAY_RAW(R, count) ((R *)GC_MALLOC((count) * sizeof(R)))
 
-static inline void bench_start(void) { GC_INIT(); }
+static inline void bench_start(void) {
+    GC_INIT();
+}
 
 #else
 

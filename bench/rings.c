@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Cycles: rings of 10 objects wait in a first-in-first-out queue, long enough to see two collections,
- * and are dropped. Counts alone never free them.
+ * Cycles: rings of 10 objects wait in a first-in-first-out queue, long enough to see two
+ * collections, and are dropped. Counts alone never free them.
  *
- * Usage: rings [rings, default 3 M] [queue length in rings, default 200,000]. Both collectors do the
- * same work over the same live set; `collections_seen` is how many a ring lives through on average.
+ * Usage: rings [rings, default 3 M] [queue length in rings, default 200,000]. Both collectors do
+ * the same work over the same live set; `collections_seen` is how many a ring lives through on
+ * average.
  */
 #include "layer.h"
 

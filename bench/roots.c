@@ -5,9 +5,9 @@
  *
  * Usage: roots [steps, default 5 M] [threads, default 256].
  *
- * pause_share is epochs times the median pause, over the run: cairn_stats has no total. root_share is
- * epochs times the time of an epoch with no work but its roots, from cairn_collect at the end: an
- * upper bound, since it holds the hand-over to the collector too.
+ * pause_share is epochs times the median pause, over the run: cairn_stats has no total. root_share
+ * is epochs times the time of an epoch with no work but its roots, from cairn_collect at the end:
+ * an upper bound, since it holds the hand-over to the collector too.
  */
 #include "layer.h"
 

@@ -18,7 +18,7 @@ usage() {
     exit 2
 }
 
-[ $# -ge 1 ] && [ -d "$1" ] || usage
+if [ $# -lt 1 ] || [ ! -d "$1" ]; then usage; fi
 BIN=$1
 [ -d "$BIN/bench" ] && BIN=$BIN/bench
 shift
@@ -40,7 +40,7 @@ fi
 RESULTS=$(mktemp -d) || exit 2
 trap 'rm -rf "$RESULTS"' EXIT
 
-# ---- Peers ----------------------------------------------------------------------------------------
+# ---- Peers -----------------------------------------------------------------------------
 
 declare -A LIBRARY
 PEERS="glibc"
@@ -87,7 +87,7 @@ has_peer() {
     [[ " $PEERS " == *" $1 "* ]]
 }
 
-# ---- Measuring ------------------------------------------------------------------------------------
+# ---- Measuring -------------------------------------------------------------------------
 
 program_suffix() {
     case $1 in
@@ -144,11 +144,12 @@ measure_all() { # table, peers, program, arguments
     done
 }
 
-# ---- Figures --------------------------------------------------------------------------------------
+# ---- Figures ---------------------------------------------------------------------------
 
 values() { # table, peer, key
     [ -e "$RESULTS/$1.figures" ] || return
-    awk -v peer="$2" -v key="$3" '$1 == peer && $2 == key { print $3 }' "$RESULTS/$1.figures" | sort -g
+    awk -v peer="$2" -v key="$3" '$1 == peer && $2 == key { print $3 }' \
+        "$RESULTS/$1.figures" | sort -g
 }
 
 median() { # table, peer, key
@@ -209,7 +210,10 @@ bar() {
         return
     fi
     verdict=$(awk -v value="$2" -v sense="$3" -v limit="$4" \
-        'BEGIN { print (sense == "most" ? value + 0 <= limit + 0 : value + 0 >= limit + 0) ? "ok" : "missed" }')
+        'BEGIN {
+            good = sense == "most" ? value + 0 <= limit + 0 : value + 0 >= limit + 0
+            print good ? "ok" : "missed"
+        }')
     echo "bar: $1: $2 $verdict"
     if [ "$verdict" = missed ] && [ -z "$QUICK" ]; then FAILED=yes; fi
 }
@@ -224,10 +228,12 @@ pause_bars() { # table, key of the longest
     bar "longest pause at most 2 ms" "$(worst "$1" cairn "$2")" most 2
     local trace_ms
     trace_ms=$(worst "$1" cairn trace_max_ms)
-    if [ -n "$trace_ms" ]; then echo "note: longest trace $trace_ms ms, apart from the pauses above"; fi
+    if [ -n "$trace_ms" ]; then
+        echo "note: longest trace $trace_ms ms, apart from the pauses above"
+    fi
 }
 
-# ---- Workloads ------------------------------------------------------------------------------------
+# ---- Workloads -------------------------------------------------------------------------
 
 BY_HAND="glibc mimalloc jemalloc tcmalloc"
 size() { # full, quick
@@ -248,9 +254,11 @@ run_trees() {
 # One table of `slots`; peers besides those by hand only where they are named.
 churn_table() { # table, slots, steps, peers
     measure_all "$1" "$4" churn "$2" "$3"
-    table "$1" "churn, $2 slots, $3 steps" steps_per_s longest_ms pause_p50_ms pause_p99_ms pause_max_ms
+    table "$1" "churn, $2 slots, $3 steps" steps_per_s longest_ms \
+        pause_p50_ms pause_p99_ms pause_max_ms traces trace_max_ms
     bar "steps/s at least 0.65 of the best malloc" \
-        "$(quotient "$(median "$1" cairn steps_per_s)" "$(best_by_hand "$1" steps_per_s)")" least 0.65
+        "$(quotient "$(median "$1" cairn steps_per_s)" \
+            "$(best_by_hand "$1" steps_per_s)")" least 0.65
     ratio_bar "RSS at most 1.2 of glibc" "$1" glibc rss_mib most 1.2
     bar "p99 pause at most 1 ms" "$(worst "$1" cairn pause_p99_ms)" most 1
     pause_bars "$1" pause_max_ms
@@ -279,8 +287,8 @@ run_threads() {
     table two_threads "threads: two, $slots slots and $steps steps each" steps_per_s longest_ms
     if [ "$(nproc)" -lt 2 ]; then echo "note: a single processor: two threads cannot gain"; fi
     bar "two threads at least 1.7 of one" \
-        "$(quotient "$(median two_threads cairn steps_per_s)" "$(median one_thread cairn steps_per_s)")" \
-        least 1.7
+        "$(quotient "$(median two_threads cairn steps_per_s)" \
+            "$(median one_thread cairn steps_per_s)")" least 1.7
 }
 
 run_store() {
@@ -290,9 +298,19 @@ run_store() {
 }
 
 run_rings() {
+    local peer seen
     measure_all rings "cairn libgc" rings "$(size 3000000 20000)" "$(size 200000 2000)"
     table rings "rings of 10" rings_per_s collections_seen traces trace_max_ms pause_max_ms
     ratio_bar "rings/s at least 2 of libgc" rings libgc rings_per_s least 2
+    for peer in cairn libgc; do
+        seen=$(median rings "$peer" collections_seen)
+        awk -v seen="${seen:-2}" -v peer="$peer" 'BEGIN {
+            if (seen < 2) print "note: " peer ": a ring lived through " seen " collections, not 2"
+        }'
+    done
+    if [ "$(median rings cairn traces)" = 0 ]; then
+        echo "note: no trace ran, so cairn freed no ring and the bar says nothing"
+    fi
 }
 
 run_roots() {
@@ -304,7 +322,8 @@ run_roots() {
 
 run_untyped() {
     measure_all untyped cairn untyped "$(size 100 4)" "$(size 5000000 50000)"
-    table untyped "untyped memory" steps_per_s pause_p50_ms pause_p99_ms setup_max_ms pause_churn_ms
+    table untyped "untyped memory" steps_per_s \
+        pause_p50_ms pause_p99_ms setup_max_ms pause_churn_ms
     pause_bars untyped pause_churn_ms
 }
 
@@ -326,7 +345,8 @@ run_empty() {
             start=${EPOCHREALTIME/./}
             for ((i = 0; i < count; i++)); do "$binary" >/dev/null; done
             end=${EPOCHREALTIME/./}
-            awk -v us=$((end - start)) -v n="$count" 'BEGIN { printf "start_ms=%.3f\n", us / n / 1000 }' |
+            awk -v us=$((end - start)) -v n="$count" \
+                'BEGIN { printf "start_ms=%.3f\n", us / n / 1000 }' |
                 record empty "$peer"
         done
     done
@@ -353,9 +373,10 @@ run_types() {
     bar "RSS with threads below 256 MiB" "$(median types_threads cairn rss_mib)" most 255.9
 }
 
-# ---- The run --------------------------------------------------------------------------------------
+# ---- The run ---------------------------------------------------------------------------
 
-echo "machine: $(nproc) processors, $(awk '/MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
+echo "machine: $(nproc) processors," \
+    "$(awk '/MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
 find_peer mimalloc libmimalloc-dev libmimalloc.so libmimalloc.so.2
 find_peer jemalloc libjemalloc2 libjemalloc.so.2
 find_peer tcmalloc libtcmalloc-minimal4 libtcmalloc_minimal.so.4

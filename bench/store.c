@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the barrier costs: a plain store against cairn_set into an old object whose field was already
- * logged this epoch. Nothing is allocated meanwhile, so no epoch comes between.
+ * What the barrier costs: a plain store against cairn_set into an old object whose field was
+ * already logged this epoch. Nothing is allocated meanwhile, so no epoch comes between.
  *
  * Usage: store [stores per sample, default 20 M]. Samples alternate; the figures are medians.
  */

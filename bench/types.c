@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Many types: what a type costs that has a single object, and what a thread costs that uses many types.
+ * Many types: what a type costs that has a single object, and what a thread costs that uses many
+ * types.
  *
  * Usage: types [types, default 10,000] [threads, default 1]. Every thread makes one object of every
  * type and all threads hold theirs at the same time. The figure is peak RSS.

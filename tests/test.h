@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <pthread.h>
 
 #include <cairn/cairn.h>
 
@@ -26,6 +27,19 @@ CAIRN_TYPE(Node, next, other);
 /* An address that no scan takes for a pointer. */
 #define HIDE(pointer) (~(uintptr_t)(pointer))
 #define SHOW(T, hidden) ((T *)~(hidden))
+
+/* Runs a function on a stack of its own, which is gone afterwards with all that was left on it. */
+__attribute__((unused)) static void *apart_start(void *function) {
+    (*(void (**)(void))function)();
+    return NULL;
+}
+__attribute__((unused)) static void run_apart(void (*function)(void)) {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, apart_start, &function), 0);
+    cairn_blocking_begin();
+    pthread_join(thread, NULL);
+    cairn_blocking_end();
+}
 
 /* Overwrites what earlier calls left on the stack. */
 __attribute__((noinline, unused)) static void clean_stack(void) {

@@ -21,7 +21,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
-enum { STOP_SIGNAL = SIGURG, SPINS_BEFORE_SIGNAL = 2000 };
+enum { SPINS_BEFORE_SIGNAL = 2000 };
 
 static struct sigaction previous;
 
@@ -89,7 +89,7 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
     errno = saved_errno;
 }
 
-bool crn_stop_init(void) { return crn_os_on_signal(STOP_SIGNAL, on_stop_signal, &previous); }
+bool crn_stop_init(void) { return crn_os_on_signal(CRN_STOP_SIGNAL, on_stop_signal, &previous); }
 
 static bool is_still(struct crn_thread *thread) {
     return __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) != CRN_THREAD_RUNNING;
@@ -102,7 +102,7 @@ void crn_world_stop(void) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         if (thread == self) continue;
         for (unsigned spins = 0; !is_still(thread); spins++) {
-            if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, STOP_SIGNAL);
+            if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
             if (spins > SPINS_BEFORE_SIGNAL) sched_yield();
         }
     }

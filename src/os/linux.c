@@ -176,6 +176,7 @@ bool crn_os_thread_start(void (*run)(void *argument), void *argument) {
     *start = (struct start){run, argument};
     sigset_t all, saved;
     sigfillset(&all);
+    sigdelset(&all, CRN_STOP_SIGNAL);
     pthread_sigmask(SIG_SETMASK, &all, &saved);
     pthread_t thread;
     int result = pthread_create(&thread, NULL, start_thread, start);

@@ -23,6 +23,9 @@ void crn_os_huge(void *address, size_t bytes);     /* ask for huge pages */
 size_t crn_os_address_limit(void);                 /* of RLIMIT_AS in bytes, SIZE_MAX if none */
 size_t crn_os_resident(void);                      /* of the process in bytes */
 
+/* The signal that stops a thread: ignored by default where nobody listens. */
+enum { CRN_STOP_SIGNAL = SIGURG };
+
 uint64_t crn_os_now_ns(void);
 int crn_os_thread_id(void);
 int crn_os_process_id(void);
@@ -38,7 +41,7 @@ uintptr_t crn_os_context_stack_pointer(const void *context);
 uintptr_t crn_os_context_program_counter(const void *context);
 bool crn_os_context_is_write(const void *context); /* of a page fault */
 
-/* Start a detached thread with every signal blocked. */
+/* Start a detached thread with every signal blocked but the stop signal. */
 bool crn_os_thread_start(void (*run)(void *argument), void *argument);
 
 /* Calls visit for each touched, readable page run of [low, high); never faults, takes no lock. */

@@ -62,7 +62,7 @@ __attribute__((noinline)) static void make_weak(void) {
 
 static void weak_reads_null_once_gone(void **state) {
     (void)state;
-    make_weak();
+    run_apart(make_weak);
     live_after(CAIRN_COUNT);
     live_after(CAIRN_COUNT);
     assert_null(cairn_weak_get(&weak_root));
@@ -78,7 +78,7 @@ __attribute__((noinline)) static void make_cleanups(void) {
 static void cleanups_run_for_a_dead_cycle(void **state) {
     (void)state;
     cleaned = 0;
-    make_cleanups();
+    run_apart(make_cleanups);
     live_after(CAIRN_TRACE);
     wait_for(&cleaned, 11);
     assert_int_equal(cleaned, 11);
