@@ -146,17 +146,16 @@ static void logged(void) {
 
 static void emergency(void) { crn_collect(CAIRN_TRACE); }
 
+/* The world stands still across a fork: no thread that the child loses is inside the runtime. */
 static void before_fork(void) {
     if (!crn_self()) return;
     cairn_section_enter_();
     take_world();
-    crn_lock_acquire(&crn_threads_lock);
-    crn_lock_acquire(&crn_extras_lock);
+    crn_world_stop();
 }
 static void after_fork(void) {
     if (!crn_self()) return;
-    crn_lock_release(&crn_extras_lock);
-    crn_lock_release(&crn_threads_lock);
+    crn_world_start();
     crn_lock_release(&crn_gc.world);
     cairn_section_leave_();
 }

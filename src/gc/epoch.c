@@ -332,7 +332,7 @@ static void settle_cache(struct crn_cache *cache) {
 static void settle_threads(void) {
     for (struct crn_thread **at = &crn_threads, *thread; (thread = *at) != NULL;) {
         for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) settle_cache(cache);
-        if (thread->state != CRN_THREAD_GONE) {
+        if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) != CRN_THREAD_GONE) {
             at = &thread->next;
             continue;
         }

@@ -74,7 +74,7 @@ CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
     struct crn_thread *self = crn_self();
     __builtin_unwind_init();
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
-        if (thread->state == CRN_THREAD_GONE) continue;
+        if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
         char *from = thread == self ? __builtin_frame_address(0) : thread->stopped_at;
         scan_thread(thread, from, visit);
     }

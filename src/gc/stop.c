@@ -126,12 +126,16 @@ CRN_NOINLINE void cairn_blocking_begin(void) {
     __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
 }
 
+/* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. */
 void cairn_blocking_end(void) {
     struct crn_thread *self = crn_self();
     if (!self || --self->blocking_depth) return;
-    __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
-    if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) return;
-    cairn_section_enter_();
-    stand_still(self);
-    cairn_section_leave_();
+    for (;;) {
+        while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
+            crn_futex_wait(&cairn_runtime.stop, 1);
+        }
+        __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
+        if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) return;
+        __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
+    }
 }

@@ -64,7 +64,7 @@ static bool should_retry(cairn_heap *heap, size_t bytes) {
 }
 
 static cairn_heap *chosen(cairn_heap *heap) {
-    if (!heap && CRN_UNLIKELY(!crn_default_heap)) crn_start();
+    crn_start();
     return heap ? heap : crn_default_heap;
 }
 

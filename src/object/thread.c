@@ -3,8 +3,8 @@
  * The registry of threads, and the inline state of each.
  *
  * A thread is known from its first slow path on; it leaves when its thread-specific data is destroyed,
- * in the last round, so that other destructors may still use Cairn. Its blocks and its log stay behind
- * with an orphan record until the next epoch.
+ * in the last round but one (a sanitizer takes the last), so that other destructors may still use Cairn.
+ * Its record, with its blocks and its log, stays behind until the next epoch.
  */
 #include "object/object.h"
 
@@ -27,7 +27,7 @@ static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 static void thread_exits(void *argument) {
     struct crn_thread *thread = argument;
     static CAIRN_THREAD_LOCAL_ int rounds;
-    if (++rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+    if (++rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1) {
         pthread_setspecific(exit_key, thread);
         return;
     }
@@ -110,6 +110,7 @@ cairn_status cairn_thread_register(void) {
  * until the next epoch, as with threads that ended. */
 void crn_thread_forget_others(void) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
         if (thread == cairn_thread.self) {
             thread->thread_id = crn_os_thread_id();
             continue;
@@ -117,6 +118,6 @@ void crn_thread_forget_others(void) {
         for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
             crn_cache_leave(cache);
         }
-        thread->state = CRN_THREAD_GONE;
+        __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
     }
 }

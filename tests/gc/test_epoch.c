@@ -11,6 +11,8 @@ __attribute__((noinline)) static void make_list(long length) {
     for (long i = 0; i < length; i++) keep = cairn_make(Node, .next = {keep}, .value = i);
 }
 
+static void make_long_list(void) { make_list(10000); }
+
 static void list_reachable_stays(void **state) {
     (void)state;
     make_list(10000);
@@ -25,14 +27,14 @@ static void list_dropped_is_freed_by_count(void **state) {
     (void)state;
     keep = NULL;
     uint64_t before = live_after(CAIRN_COUNT);
-    make_list(10000);
+    run_apart(make_long_list);
     assert_true(live_after(CAIRN_COUNT) >= before + 10000);
     keep = NULL;
     assert_true(live_after(CAIRN_COUNT) <= before + 20);
 }
 
-__attribute__((noinline)) static void make_rings(int rings) {
-    for (int i = 0; i < rings; i++) {
+static void make_rings(void) {
+    for (int i = 0; i < 1000; i++) {
         Node *first = cairn_new(Node), *last = first;
         for (int k = 0; k < 9; k++) {
             Node *node = cairn_new(Node);
@@ -49,7 +51,7 @@ static void cycles_dropped_wait_for_the_trace(void **state) {
     (void)state;
     keep = NULL;
     uint64_t before = live_after(CAIRN_TRACE);
-    make_rings(1000);
+    run_apart(make_rings);
     assert_true(live_after(CAIRN_COUNT) >= before + 10000);
     keep = NULL;
     assert_true(live_after(CAIRN_COUNT) >= before + 9000);
