@@ -6,8 +6,8 @@
  * what its work cost and how much of the young memory survived; the next budget is what fits the goal:
  *     budget_bytes = (goal - roots) * young / counting        within [floor, ceiling]
  * where counting is the pause without its roots. The floor keeps root scanning under 5 % of the time, by
- * the rate of allocation of the last cycle; it gives way to nothing, since a goal that roots alone exceed
- * cannot be kept by more pauses. The ceiling bounds the young memory: 8 MiB, or an eighth of what is live.
+ * the rates of allocation and logging of the last cycle; it may stretch the
+ * predicted pause to 1.8 times the goal and no further. The ceiling bounds the young memory: 8 MiB, or an eighth of what is live.
  *
  * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at least.
  */
@@ -67,12 +67,19 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     double share = goal / counting;
     /* Follow a worse figure at once and a better one by degrees: survival comes in bursts. */
     if (share > 1.5) share = 1.5;
+    double most = ((double)crn_settings.pause_goal_ns * 1.8 - crn_gc.root_ns) / counting;
+    most = most < share ? share : most;
     uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
     ceiling = crn_min(ceiling, CRN_MIB(64));
     double rate = (double)young_bytes / (double)(cycle_ns + 1);
-    uint64_t floor = clamp(rate * crn_gc.root_ns * 20, FLOOR_BYTES, ceiling);
+    uint64_t floor = clamp(rate * crn_gc.root_ns * 20, FLOOR_BYTES, CRN_MIB(64));
+    double entry_rate = (double)entries / (double)(cycle_ns + 1);
+    uint64_t entry_floor = clamp(entry_rate * crn_gc.root_ns * 20, ENTRIES_MIN, 1 << 20);
     double seen_bytes = (double)crn_max(young_bytes, crn_gc.budget_bytes / 2);
     double seen_entries = (double)crn_max(entries, crn_gc.budget_entries / 2);
+    floor = clamp(seen_bytes * most, FLOOR_BYTES, floor);
+    entry_floor = clamp(seen_entries * most, ENTRIES_MIN, entry_floor);
+    ceiling = crn_max(ceiling, floor);
     crn_gc.budget_bytes = clamp(seen_bytes * share, floor, ceiling);
-    crn_gc.budget_entries = clamp(seen_entries * share, ENTRIES_MIN, 1 << 20);
+    crn_gc.budget_entries = clamp(seen_entries * share, entry_floor, 1 << 20);
 }
