@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A point is made, printed and deleted. With an argument the program then touches the deleted point and
- * ends with Cairn's report.
+ * A point is made, printed and deleted. With an argument the program then touches the deleted point
+ * and ends with Cairn's report.
  */
 #include <cairn/cairn.h>
 

@@ -2,9 +2,9 @@
  *
  * Internal to the public headers: apply a macro to every argument of a list.
  *
- * CAIRN_EACH_(M, T, a, b, c) expands to M(T, a) M(T, b) M(T, c). It works by deferred rescanning, so
- * that it needs no table of cases; one list may hold up to 340 fields. An argument in parentheses is
- * a tuple that names its own handler: CAIRN_FIELD_ tells the two apart.
+ * CAIRN_EACH_(M, T, a, b, c) expands to M(T, a) M(T, b) M(T, c). It works by deferred rescanning,
+ * so that it needs no table of cases; one list may hold up to 340 fields. An argument in
+ * parentheses is a tuple that names its own handler: CAIRN_FIELD_ tells the two apart.
  */
 #ifndef CAIRN_FOREACH_H
 #define CAIRN_FOREACH_H
@@ -38,10 +38,10 @@
 #define CAIRN_TUPLE_PROBE_(...) ~, 1
 
 #define CAIRN_EACH_(M, T, ...) CAIRN_EVAL_(CAIRN_EACH_STEP_(M, T, __VA_ARGS__, (end, ~), ~))
-#define CAIRN_EACH_STEP_(M, T, x, ...) CAIRN_CAT_(CAIRN_EACH_NEXT_, CAIRN_IS_END_(x))(M, T, x, __VA_ARGS__)
+#define CAIRN_EACH_STEP_(M, T, x, ...)                                                             \
+    CAIRN_CAT_(CAIRN_EACH_NEXT_, CAIRN_IS_END_(x))(M, T, x, __VA_ARGS__)
 #define CAIRN_EACH_NEXT_1(M, T, x, ...)
-#define CAIRN_EACH_NEXT_0(M, T, x, ...)                                                            \
-    M(T, x) CAIRN_DEFER_(CAIRN_EACH_AGAIN_)()(M, T, __VA_ARGS__)
+#define CAIRN_EACH_NEXT_0(M, T, x, ...) M(T, x) CAIRN_DEFER_(CAIRN_EACH_AGAIN_)()(M, T, __VA_ARGS__)
 #define CAIRN_EACH_AGAIN_() CAIRN_EACH_STEP_
 
 #endif

@@ -12,17 +12,18 @@ extern "C" {
 #endif
 
 typedef enum cairn_collection {
-    CAIRN_COUNT = 1, /* an epoch: logged stores and roots become counts, and what reaches 0 is freed */
-    CAIRN_TRACE,     /* an epoch, then mark and sweep: cycles and stuck counts too */
-    CAIRN_COMPACT,   /* a trace; moving objects is not in this release */
+    CAIRN_COUNT =
+        1,       /* an epoch: logged stores and roots become counts, and what reaches 0 is freed */
+    CAIRN_TRACE, /* an epoch, then mark and sweep: cycles and stuck counts too */
+    CAIRN_COMPACT, /* a trace; moving objects is not in this release */
 } cairn_collection;
 
 /* Collect now; blocks until done. Finalizers run afterwards, on their thread. */
 #define cairn_collect(kind) cairn_collect_in(NULL, (kind))
 CAIRN_API void cairn_collect_in(cairn_heap *heap, cairn_collection kind);
 
-/* Make this thread known: its stack is scanned from now on. Threads made by pthread_create and threads
- * that allocate are known without it. */
+/* Make this thread known: its stack is scanned from now on. Threads made by pthread_create and
+ * threads that allocate are known without it. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_thread_register(void);
 
 /* Around a call that may wait: the collector scans the thread where it stands and does not wake it.

@@ -3,8 +3,8 @@
  * Heaps and allocation.
  *
  * Every allocator returns zeroed memory that the collector owns, or NULL after an emergency
- * collection and the out-of-memory handler. Each may collect. A NULL heap is the default heap, which
- * is made at the first call and lives as long as the process.
+ * collection and the out-of-memory handler. Each may collect. A NULL heap is the default heap,
+ * which is made at the first call and lives as long as the process.
  */
 #ifndef CAIRN_HEAP_H
 #define CAIRN_HEAP_H
@@ -44,8 +44,8 @@ static inline void *cairn_new_(cairn_type *type, size_t slot_size) {
     return cairn_new_type(type);
 }
 
-/* One T with an initialiser: cairn_make(Node, .next = {n}, .value = 3). The initialiser is evaluated
- * first, once. */
+/* One T with an initialiser: cairn_make(Node, .next = {n}, .value = 3). The initialiser is
+ * evaluated first, once. */
 #ifdef __cplusplus
 #define cairn_make(T, ...) cairn_make_in(NULL, T, __VA_ARGS__)
 #define cairn_make_in(heap, T, ...)                                                                \
@@ -73,8 +73,8 @@ struct cairn_any_ref_ {
     void *const p;
 };
 /* The descriptor of T; where T has none, it must be a named cairn_ref. A block-scope `extern` takes
- * the linkage and completes the type of a file-scope descriptor if there is one: an array of unknown
- * size is compatible with every size, an array of one is not compatible with two. */
+ * the linkage and completes the type of a file-scope descriptor if there is one: an array of
+ * unknown size is compatible with every size, an array of one is not compatible with two. */
 #ifdef __cplusplus
 } /* extern "C" */
 template <class X, class = void> struct cairn_ref_test_ : std::false_type {};
@@ -92,10 +92,12 @@ extern "C" {
 #define CAIRN_DESCRIPTOR_(T)                                                                       \
     __extension__({                                                                                \
         extern cairn_type cairn_type_of_##T[];                                                     \
-        enum { cairn_declared_ = !__builtin_types_compatible_p(__typeof__(cairn_type_of_##T),      \
-                                                               cairn_type[2]) };                   \
-        (void)sizeof(__builtin_choose_expr(cairn_declared_, (struct cairn_any_ref_ *)0,            \
-                                           (T *)0)->p);                                            \
+        enum {                                                                                     \
+            cairn_declared_ =                                                                      \
+                !__builtin_types_compatible_p(__typeof__(cairn_type_of_##T), cairn_type[2])        \
+        };                                                                                         \
+        (void)sizeof(                                                                              \
+            __builtin_choose_expr(cairn_declared_, (struct cairn_any_ref_ *)0, (T *)0)->p);        \
         __builtin_choose_expr(cairn_declared_, cairn_type_of_##T, cairn_type_reference_);          \
     })
 #endif
@@ -120,11 +122,9 @@ CAIRN_API void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offse
 /* ---- Layouts made at run time --------------------------------------------------------------- */
 
 /* Copies the name and the fields; the type lives as long as the process. */
-CAIRN_API CAIRN_NODISCARD cairn_status cairn_type_create(const char *name, size_t size, size_t align,
-                                                        const struct cairn_field *fields,
-                                                        size_t field_count,
-                                                        const cairn_type_options *options,
-                                                        cairn_type **type);
+CAIRN_API CAIRN_NODISCARD cairn_status
+cairn_type_create(const char *name, size_t size, size_t align, const struct cairn_field *fields,
+                  size_t field_count, const cairn_type_options *options, cairn_type **type);
 
 /* ---- Memory without a type ------------------------------------------------------------------ */
 
@@ -156,22 +156,23 @@ typedef enum cairn_plan_kind {
 } cairn_plan_kind;
 
 typedef struct cairn_options {
-    size_t size;              /* sizeof(cairn_options), set by CAIRN_OPTIONS_INIT */
-    const char *name;         /* for reports; copied; NULL: "heap" */
-    size_t region_bytes;      /* address space to reserve; 0: 256 GiB, or what can be had */
-    size_t limit_bytes;       /* soft limit; 0: CAIRN_LIMIT, else none */
-    uint64_t pause_goal_ns;   /* 0: CAIRN_PAUSE, else 1 ms */
+    size_t size;            /* sizeof(cairn_options), set by CAIRN_OPTIONS_INIT */
+    const char *name;       /* for reports; copied; NULL: "heap" */
+    size_t region_bytes;    /* address space to reserve; 0: 256 GiB, or what can be had */
+    size_t limit_bytes;     /* soft limit; 0: CAIRN_LIMIT, else none */
+    uint64_t pause_goal_ns; /* 0: CAIRN_PAUSE, else 1 ms */
     cairn_plan_kind plan;
-    bool verify;              /* recompute every count after each collection, as CAIRN_VERIFY=1 */
-    bool trace;               /* a line per collection on stderr, as CAIRN_TRACE=1 */
+    bool verify; /* recompute every count after each collection, as CAIRN_VERIFY=1 */
+    bool trace;  /* a line per collection on stderr, as CAIRN_TRACE=1 */
 } cairn_options;
 #define CAIRN_OPTIONS_INIT                                                                         \
     { sizeof(cairn_options), NULL, 0, 0, 0, CAIRN_PLAN_DEFAULT, false, false }
 
 /* Make a heap of its own. Options NULL: defaults. References may not cross heaps. */
-CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **heap);
-/* End a heap and give back all its memory at once. Runs no finalizers; weak references into it read as
- * NULL. No other thread may use the heap any more. The default heap cannot be destroyed. */
+CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_create(const cairn_options *options,
+                                                         cairn_heap **heap);
+/* End a heap and give back all its memory at once. Runs no finalizers; weak references into it read
+ * as NULL. No other thread may use the heap any more. The default heap cannot be destroyed. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_destroy(cairn_heap *heap);
 /* The heap that holds the address, NULL if none. */
 CAIRN_API cairn_heap *cairn_heap_of(const void *address);

@@ -37,20 +37,21 @@ CAIRN_API const char *cairn_status_text(cairn_status status);
 
 /* ---- References ------------------------------------------------------------------------- */
 
-/* A counted reference to a T or NULL. Give it a name with typedef: each use is a type of its own. */
+/* A counted reference to a T or NULL. Give it a name with typedef: each use is a type of its own.
+ */
 #define cairn_ref(T)                                                                               \
     struct {                                                                                       \
         T *const p;                                                                                \
     }
 
-/* A word that holds a reference or tagged bits; the type's options tell which. Read `.w`; store with
- * cairn_set_word. */
+/* A word that holds a reference or tagged bits; the type's options tell which. Read `.w`; store
+ * with cairn_set_word. */
 typedef struct cairn_word {
     const uintptr_t w;
 } cairn_word;
 
-/* A weak reference: does not keep its object alive and reads as NULL once that is gone. As a field of
- * a heap object it must be declared with CAIRN_WEAK. */
+/* A weak reference: does not keep its object alive and reads as NULL once that is gone. As a field
+ * of a heap object it must be declared with CAIRN_WEAK. */
 typedef struct cairn_weak {
     struct cairn_weak_cell *const cell;
 } cairn_weak;
@@ -66,9 +67,9 @@ enum cairn_field_kind {
 };
 
 struct cairn_field {
-    size_t offset;           /* bytes */
-    size_t size;             /* bytes, 0 for a flexible array member */
-    cairn_type *nested;      /* of CAIRN_FIELD_NESTED */
+    size_t offset;      /* bytes */
+    size_t size;        /* bytes, 0 for a flexible array member */
+    cairn_type *nested; /* of CAIRN_FIELD_NESTED */
     enum cairn_field_kind kind;
 };
 
@@ -77,13 +78,13 @@ typedef struct cairn_type_options {
     void (*finalize)(void *object); /* runs once, after the last reference went or at cairn_delete;
                                        on the finalizer thread; may use the object and allocate */
     bool pinned;                    /* the object must never move */
-    uintptr_t word_mask;            /* a CAIRN_WORD w is a reference if (w & word_mask) == word_tag; */
-    uintptr_t word_tag;             /* mask 0 means mask 7, tag 0 */
+    uintptr_t word_mask; /* a CAIRN_WORD w is a reference if (w & word_mask) == word_tag; */
+    uintptr_t word_tag;  /* mask 0 means mask 7, tag 0 */
 } cairn_type_options;
 
 /* A descriptor; CAIRN_TYPE makes a static one, cairn_type_create one at run time. */
 struct cairn_type {
-    uint32_t bin;       /* atomic; 0 until the first allocation */
+    uint32_t bin; /* atomic; 0 until the first allocation */
     uint32_t field_count;
     size_t size, align; /* bytes */
     const char *name;
@@ -104,10 +105,12 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
     CAIRN_TYPE_(T, options, CAIRN_EACH_(CAIRN_FIELD_, T, __VA_ARGS__))
 #define CAIRN_LEAF(T)                                                                              \
     CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
-        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL}}
+        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                                             \
+         CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL}}
 #define CAIRN_LEAF_WITH(T, options)                                                                \
     CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
-        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, options), NULL}}
+        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, options),      \
+         NULL}}
 
 #define CAIRN_NESTED(member, Type) (nested, member, Type)
 #define CAIRN_WEAK(member) (weak, member)
@@ -140,23 +143,28 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
 #define CAIRN_FIELD_KIND_(...) CAIRN_FIELD_KIND2_(__VA_ARGS__)
 #define CAIRN_FIELD_KIND2_(T, kind, ...) CAIRN_FIELD_KIND_##kind(T, __VA_ARGS__)
 #define CAIRN_FIELD_KIND_nested(T, f, Type)                                                        \
-    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
-        CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), Type), nested_field_is_not_of_that_type), \
+    {offsetof(T, f),                                                                               \
+     sizeof(((T *)0)->f) + CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), Type),             \
+                                       nested_field_is_not_of_that_type),                          \
      cairn_type_of_##Type, CAIRN_FIELD_NESTED},
 #define CAIRN_FIELD_KIND_weak(T, f)                                                                \
-    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
-        CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), cairn_weak), field_is_no_cairn_weak), \
+    {offsetof(T, f),                                                                               \
+     sizeof(((T *)0)->f) + CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), cairn_weak),       \
+                                       field_is_no_cairn_weak),                                    \
      NULL, CAIRN_FIELD_WEAK},
 #define CAIRN_FIELD_KIND_word(T, f)                                                                \
-    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
-        CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), cairn_word), field_is_no_cairn_word), \
+    {offsetof(T, f),                                                                               \
+     sizeof(((T *)0)->f) + CAIRN_MUST_(CAIRN_SAME_(CAIRN_ELEMENT_(((T *)0)->f), cairn_word),       \
+                                       field_is_no_cairn_word),                                    \
      NULL, CAIRN_FIELD_WORD},
 #define CAIRN_FIELD_KIND_flex(T, f)                                                                \
-    {offsetof(T, f), CAIRN_MUST_(CAIRN_IS_REF_(CAIRN_FLEX_ELEMENT_(((T *)0)->f)), field_is_no_cairn_ref), NULL,      \
+    {offsetof(T, f),                                                                               \
+     CAIRN_MUST_(CAIRN_IS_REF_(CAIRN_FLEX_ELEMENT_(((T *)0)->f)), field_is_no_cairn_ref), NULL,    \
      CAIRN_FIELD_FLEX},
 #define CAIRN_FIELD_REF_(T, f)                                                                     \
-    {offsetof(T, f), sizeof(((T *)0)->f) +                                                         \
-        CAIRN_MUST_(CAIRN_IS_REF_(CAIRN_ELEMENT_(((T *)0)->f)), field_is_no_cairn_ref),            \
+    {offsetof(T, f),                                                                               \
+     sizeof(((T *)0)->f) +                                                                         \
+         CAIRN_MUST_(CAIRN_IS_REF_(CAIRN_ELEMENT_(((T *)0)->f)), field_is_no_cairn_ref),           \
      NULL, CAIRN_FIELD_REF},
 
 /* 0, or a compile error that shows the message. */
@@ -171,8 +179,7 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
 #endif
 
 #ifndef __cplusplus
-#define CAIRN_SAME_(expression, Type)                                                              \
-    __builtin_types_compatible_p(__typeof__(expression), Type)
+#define CAIRN_SAME_(expression, Type) __builtin_types_compatible_p(__typeof__(expression), Type)
 #define CAIRN_DECAYED_(x) (1 ? (x) : (x))
 #define CAIRN_IS_ARRAY_(x)                                                                         \
     (!__builtin_types_compatible_p(__typeof__(x), __typeof__(CAIRN_DECAYED_(x))))
@@ -193,9 +200,10 @@ template <bool condition> constexpr size_t cairn_must_() {
     return 0;
 }
 template <class X> using cairn_element_t = std::remove_all_extents_t<X>;
-template <class X> constexpr bool cairn_is_ref_v =
-    sizeof(X) == sizeof(void *) && std::is_const<decltype(X::p)>::value &&
-    std::is_pointer<decltype(X::p)>::value;
+template <class X>
+constexpr bool cairn_is_ref_v =
+    sizeof(X) == sizeof(void *) &&
+    std::is_const<decltype(X::p)>::value &&std::is_pointer<decltype(X::p)>::value;
 #define CAIRN_ELEMENT_(x) cairn_element_t<std::remove_reference_t<decltype((x))>>
 #define CAIRN_SAME_(X, Type) (std::is_same<X, Type>::value)
 #define CAIRN_IS_REF_(...) CAIRN_IS_REF2_(__VA_ARGS__)
@@ -206,8 +214,8 @@ extern "C" {
 /* ---- Storing references ------------------------------------------------------------------ */
 
 /* cairn_set(&n->field, value): the store. `value` is a pointer of the field's type, or NULL; each
- * argument is evaluated once. Releases: another thread that reads the field with cairn_load sees the
- * object's contents. Any thread; never blocks longer than a pause; may collect.
+ * argument is evaluated once. Releases: another thread that reads the field with cairn_load sees
+ * the object's contents. Any thread; never blocks longer than a pause; may collect.
  * cairn_set_at(link, value): the same through a `T *const *`. */
 #define cairn_set(link, value)                                                                     \
     __extension__({                                                                                \
@@ -227,7 +235,8 @@ extern "C" {
 #define cairn_load(link)                                                                           \
     __extension__({                                                                                \
         __typeof__(link) cairn_l_ = (link);                                                        \
-        CAIRN_POINTER_OF_(cairn_l_->p) cairn_r_ = (CAIRN_POINTER_OF_(cairn_l_->p))__atomic_load_n( \
+        CAIRN_POINTER_OF_(cairn_l_->p)                                                             \
+        cairn_r_ = (CAIRN_POINTER_OF_(cairn_l_->p))__atomic_load_n(                                \
             CAIRN_FIELD_ADDRESS_(&cairn_l_->p), __ATOMIC_ACQUIRE);                                 \
         cairn_r_;                                                                                  \
     })
@@ -238,8 +247,8 @@ extern "C" {
     __extension__({                                                                                \
         __typeof__(link) cairn_l_ = (link);                                                        \
         CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
-        (CAIRN_POINTER_OF_(cairn_l_->p))cairn_swap_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p),            \
-                                                    CAIRN_ERASE_(cairn_v_));                       \
+        (CAIRN_POINTER_OF_(cairn_l_->p))                                                           \
+            cairn_swap_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), CAIRN_ERASE_(cairn_v_));               \
     })
 #define cairn_cas(link, expected, value)                                                           \
     __extension__({                                                                                \
@@ -247,8 +256,8 @@ extern "C" {
         CAIRN_POINTER_OF_(cairn_l_->p) *cairn_e_ = (expected);                                     \
         CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
         void *cairn_x_ = CAIRN_ERASE_(*cairn_e_);                                                  \
-        bool cairn_d_ = cairn_cas_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), &cairn_x_,                  \
-                                   CAIRN_ERASE_(cairn_v_));                                        \
+        bool cairn_d_ =                                                                            \
+            cairn_cas_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), &cairn_x_, CAIRN_ERASE_(cairn_v_));     \
         if (!cairn_d_) *cairn_e_ = (CAIRN_POINTER_OF_(cairn_l_->p))cairn_x_;                       \
         cairn_d_;                                                                                  \
     })
@@ -266,7 +275,8 @@ extern "C" {
 #define CAIRN_POINTER_OF_(x) std::remove_const_t<std::remove_reference_t<decltype((x))>>
 #define CAIRN_VALUE_(name, target, value) CAIRN_POINTER_OF_(target) name = (value)
 #else
-/* `(x) + 0`-like decay without arithmetic: the conditional drops the const of the pointer itself. */
+/* `(x) + 0`-like decay without arithmetic: the conditional drops the const of the pointer itself.
+ */
 #define CAIRN_POINTER_OF_(x) __typeof__(CAIRN_DECAYED_(x))
 #define CAIRN_POINTEE_IS_(value, pointer_type)                                                     \
     __builtin_types_compatible_p(__typeof__(CAIRN_DECAYED_(value)), pointer_type)
@@ -284,7 +294,8 @@ extern "C" {
 #endif
 
 /* Bulk work on memory that holds references. `count` is elements of dst's type; ranges may overlap.
- * cairn_clear sets a whole object to zero. cairn_sort sorts an array in place with qsort's compare. */
+ * cairn_clear sets a whole object to zero. cairn_sort sorts an array in place with qsort's compare.
+ */
 #define cairn_copy(dst, src, count)                                                                \
     __extension__({                                                                                \
         __typeof__(&*(dst)) cairn_to_ = (dst);                                                     \
@@ -342,7 +353,9 @@ CAIRN_API CAIRN_NODISCARD cairn_status cairn_stack_add(const void *low, const vo
 CAIRN_API void cairn_stack_remove(const void *low);
 
 /* The pointer is in use at least until here. */
-static inline void cairn_keep(const void *pointer) { __asm__ volatile("" : : "r"(pointer) : "memory"); }
+static inline void cairn_keep(const void *pointer) {
+    __asm__ volatile("" : : "r"(pointer) : "memory");
+}
 
 /* Weak references. cairn_weak_set allocates a small cell at the first use on an object: false when
  * there is no memory. cairn_weak_get returns the object or NULL. */
@@ -351,8 +364,9 @@ CAIRN_API void *cairn_weak_get(const cairn_weak *weak);
 
 /* Call function(argument) after the object is gone, on the finalizer thread or in
  * cairn_finalize_pending, with no lock held. Several per object; run in the order added. */
-CAIRN_API CAIRN_NODISCARD cairn_status cairn_cleanup_add(void *object, void (*function)(void *argument),
-                                                        void *argument);
+CAIRN_API CAIRN_NODISCARD cairn_status cairn_cleanup_add(void *object,
+                                                         void (*function)(void *argument),
+                                                         void *argument);
 /* Run what waits to be finalized on this thread; returns how many calls it made. */
 CAIRN_API size_t cairn_finalize_pending(void);
 

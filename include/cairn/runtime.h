@@ -2,8 +2,8 @@
  *
  * Internal to the public headers: everything that an inline path reads, in two versioned structs.
  *
- * `cairn_runtime` is written at the first call and when the collector starts or stops; `cairn_thread`
- * belongs to its thread. Neither is an interface: use the macros of object.h.
+ * `cairn_runtime` is written at the first call and when the collector starts or stops;
+ * `cairn_thread` belongs to its thread. Neither is an interface: use the macros of object.h.
  */
 #ifndef CAIRN_RUNTIME_H
 #define CAIRN_RUNTIME_H
@@ -43,10 +43,10 @@ struct cairn_cursor {
 };
 
 struct cairn_runtime {
-    uint32_t version;       /* CAIRN_RUNTIME_VERSION */
-    uint32_t stop;          /* atomic: a collection wants the threads to stop */
-    uintptr_t log_mask;     /* which address bits choose a log byte; all of them where space allows */
-    unsigned char *log_bits;  /* one bit per 8 bytes of address space; set: log the next store */
+    uint32_t version;   /* CAIRN_RUNTIME_VERSION */
+    uint32_t stop;      /* atomic: a collection wants the threads to stop */
+    uintptr_t log_mask; /* which address bits choose a log byte; all of them where space allows */
+    unsigned char *log_bits; /* one bit per 8 bytes of address space; set: log the next store */
 };
 
 struct cairn_thread {
@@ -84,8 +84,7 @@ static inline void cairn_section_leave_(void) {
 
 static inline bool cairn_field_is_logged_(const void *field) {
     uintptr_t address = (uintptr_t)field;
-    const unsigned char *byte =
-        cairn_runtime.log_bits + ((address & cairn_runtime.log_mask) >> 6);
+    const unsigned char *byte = cairn_runtime.log_bits + ((address & cairn_runtime.log_mask) >> 6);
     return (__atomic_load_n(byte, __ATOMIC_RELAXED) >> ((address >> 3) & 7)) & 1;
 }
 

@@ -11,15 +11,17 @@
 extern "C" {
 #endif
 
-/* Bytes are slot sizes. Counters run from the heap's start; `waiting` was deleted, its slot is still
- * referred to. resident = live + young + free_in_blocks + free_blocks + metadata, as committed. */
+/* Bytes are slot sizes. Counters run from the heap's start; `waiting` was deleted, its slot is
+ * still referred to. resident = live + young + free_in_blocks + free_blocks + metadata, as
+ * committed. */
 typedef struct cairn_stats {
-    size_t size; /* sizeof(cairn_stats), set by CAIRN_STATS_INIT */
-    uint64_t live_bytes, live_objects;           /* mature: counted by an epoch and not yet dead */
-    uint64_t young_bytes;                        /* handed out since the last epoch */
-    uint64_t allocated_bytes;                    /* so far, young included */
-    uint64_t freed_by_count_bytes, freed_by_count_objects; /* mature objects whose count reached 0 */
-    uint64_t freed_young_bytes;                  /* died before their first epoch */
+    size_t size;                       /* sizeof(cairn_stats), set by CAIRN_STATS_INIT */
+    uint64_t live_bytes, live_objects; /* mature: counted by an epoch and not yet dead */
+    uint64_t young_bytes;              /* handed out since the last epoch */
+    uint64_t allocated_bytes;          /* so far, young included */
+    uint64_t freed_by_count_bytes,
+        freed_by_count_objects; /* mature objects whose count reached 0 */
+    uint64_t freed_young_bytes; /* died before their first epoch */
     uint64_t freed_by_trace_bytes, freed_by_trace_objects;
     uint64_t deleted_objects;
     uint64_t waiting_objects;
@@ -29,13 +31,14 @@ typedef struct cairn_stats {
     uint64_t free_in_blocks_bytes, free_blocks_bytes, metadata_bytes;
     uint64_t reserved_bytes, committed_bytes;
 } cairn_stats;
-#define CAIRN_STATS_INIT { .size = sizeof(cairn_stats) }
+#define CAIRN_STATS_INIT                                                                           \
+    { .size = sizeof(cairn_stats) }
 
 /* Figures of a heap; NULL: the default heap. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats);
 
-/* Call visit for every object alive after a counting epoch; the world stands still: the callback must
- * not allocate, store references or lock. Return false to stop. */
+/* Call visit for every object alive after a counting epoch; the world stands still: the callback
+ * must not allocate, store references or lock. Return false to stop. */
 typedef bool (*cairn_visit)(void *object, const char *type_name, size_t bytes, size_t count,
                             void *context);
 CAIRN_API void cairn_heap_walk(cairn_heap *heap, cairn_visit visit, void *context);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reports of broken contracts. Formats into the stack and writes with write(2): a report may come from
- * a signal handler, from inside malloc or with any lock held.
+ * Reports of broken contracts. Formats into the stack and writes with write(2): a report may come
+ * from a signal handler, from inside malloc or with any lock held.
  */
 #include "base/base.h"
 

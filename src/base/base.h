@@ -2,8 +2,8 @@
  *
  * What every room uses: compiler words, checks, bits, the status of a run.
  *
- * CAIRN_REQUIRE holds in every build and guards contracts with the caller. CRN_ASSERT guards our own
- * invariants and exists in debug builds. Neither has side effects.
+ * CAIRN_REQUIRE holds in every build and guards contracts with the caller. CRN_ASSERT guards our
+ * own invariants and exists in debug builds. Neither has side effects.
  */
 #ifndef CRN_BASE_H
 #define CRN_BASE_H
@@ -43,10 +43,16 @@ CRN_INLINE size_t crn_round_up(size_t value, size_t power_of_two) {
     return (value + power_of_two - 1) & ~(power_of_two - 1);
 }
 
-CRN_INLINE size_t crn_min(size_t a, size_t b) { return a < b ? a : b; }
-CRN_INLINE size_t crn_max(size_t a, size_t b) { return a > b ? a : b; }
+CRN_INLINE size_t crn_min(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+CRN_INLINE size_t crn_max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
-CRN_INLINE uint32_t crn_log2(size_t value) { return 63u - (uint32_t)__builtin_clzll(value); }
+CRN_INLINE uint32_t crn_log2(size_t value) {
+    return 63u - (uint32_t)__builtin_clzll(value);
+}
 
 /* The handler that cairn_on_report sets. */
 void crn_set_fail_handler(void (*handler)(const char *report, void *context), void *context);

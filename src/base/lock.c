@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The slow path of crn_lock: spin a little, then sleep in the kernel (Drepper, "Futexes are tricky").
+ * The slow path of crn_lock: spin a little, then sleep in the kernel (Drepper, "Futexes are
+ * tricky").
  */
 #include "base/lock.h"
 

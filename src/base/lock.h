@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * A lock for short sections inside the runtime. Whoever holds one is in a no-stop section, so that no
- * stopped thread ever holds it and a collection may take it.
+ * A lock for short sections inside the runtime. Whoever holds one is in a no-stop section, so that
+ * no stopped thread ever holds it and a collection may take it.
  *
- * Ranks, taken in ascending order: world (a collection), threads (the registry), heap (blocks of one
- * heap), extras (weak cells, cleanups, pins), types, meta (the runtime's own memory).
+ * Ranks, taken in ascending order: world (a collection), threads (the registry), heap (blocks of
+ * one heap), extras (weak cells, cleanups, pins), types, meta (the runtime's own memory).
  */
 #ifndef CRN_LOCK_H
 #define CRN_LOCK_H
@@ -33,7 +33,8 @@ CRN_INLINE void crn_lock_acquire(struct crn_lock *lock) {
 }
 
 CRN_INLINE void crn_lock_release(struct crn_lock *lock) {
-    if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) == 2) crn_futex_wake(&lock->state, 1);
+    if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) == 2)
+        crn_futex_wake(&lock->state, 1);
 }
 
 #endif

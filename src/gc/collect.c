@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Collections from start to end: the world lock, the stop, the epoch, perhaps a trace, the auditors, the
- * line of CAIRN_TRACE=1; and the hooks that allocation and the barrier call.
+ * Collections from start to end: the world lock, the stop, the epoch, perhaps a trace, the
+ * auditors, the line of CAIRN_TRACE=1; and the hooks that allocation and the barrier call.
  *
- * Lock order: world, threads, then what object.h and heap.h name. A thread that waits for the world lock
- * stands still for whoever holds it.
+ * Lock order: world, threads, then what object.h and heap.h name. A thread that waits for the world
+ * lock stands still for whoever holds it.
  */
 #include "gc/gc.h"
 
@@ -23,23 +23,26 @@ static void take_world(void) {
     }
 }
 
-/* "cairn: epoch 12 at 0.345 s: pause 0.41 ms (roots 0.03), young 8.0 -> 0.2 MB, live 41.3 MB, freed 7.1 MB,
- * committed 68 MB" and for a trace " trace 25.1 ms, freed 3.0 MB". Documented in docs/tracing.md. */
-static void print_line(uint64_t pause_ns, uint64_t root_ns, uint64_t young_bytes, uint64_t traced_ns) {
+/* "cairn: epoch 12 at 0.345 s: pause 0.41 ms (roots 0.03), young 8.0 -> 0.2 MB, live 41.3 MB,
+ * freed 7.1 MB, committed 68 MB" and for a trace " trace 25.1 ms, freed 3.0 MB". Documented in
+ * docs/tracing.md. */
+static void print_line(uint64_t pause_ns, uint64_t root_ns, uint64_t young_bytes,
+                       uint64_t traced_ns) {
     char line[320];
     size_t committed = 0;
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         committed += heap->core.region.committed_count << CRN_SEGMENT_SHIFT;
     }
-    int length = snprintf(
-        line, sizeof(line),
-        "cairn: epoch %llu at %.3f s: pause %.3f ms (roots %.3f), young %.2f -> %.2f MB, live %.1f MB, "
-        "freed %.2f MB, queued %zu, committed %.0f MB, next %.2f MB",
-        (unsigned long long)crn_gc.epoch, (double)(crn_os_now_ns() - crn_gc.started_ns) / 1e9,
-        (double)pause_ns / 1e6, (double)root_ns / 1e6, (double)young_bytes / 1e6,
-        (double)crn_gc.promoted_bytes / 1e6, (double)crn_live_bytes() / 1e6,
-        (double)crn_gc.freed_bytes / 1e6, crn_gc.decrements.count, (double)committed / 1e6,
-        (double)crn_gc.budget_bytes / 1e6);
+    int length = snprintf(line, sizeof(line),
+                          "cairn: epoch %llu at %.3f s: pause %.3f ms (roots %.3f), young %.2f -> "
+                          "%.2f MB, live %.1f MB, "
+                          "freed %.2f MB, queued %zu, committed %.0f MB, next %.2f MB",
+                          (unsigned long long)crn_gc.epoch,
+                          (double)(crn_os_now_ns() - crn_gc.started_ns) / 1e9,
+                          (double)pause_ns / 1e6, (double)root_ns / 1e6, (double)young_bytes / 1e6,
+                          (double)crn_gc.promoted_bytes / 1e6, (double)crn_live_bytes() / 1e6,
+                          (double)crn_gc.freed_bytes / 1e6, crn_gc.decrements.count,
+                          (double)committed / 1e6, (double)crn_gc.budget_bytes / 1e6);
     if (traced_ns) {
         length += snprintf(line + length, sizeof(line) - (size_t)length, ", trace %.3f ms",
                            (double)traced_ns / 1e6);
@@ -99,18 +102,21 @@ static void collect(cairn_collection kind, bool is_bounded) {
     if (!is_done) crn_finalizers_signal();
 }
 
-void crn_collect(cairn_collection kind) { collect(kind, false); }
+void crn_collect(cairn_collection kind) {
+    collect(kind, false);
+}
 
 void cairn_collect_in(cairn_heap *heap, cairn_collection kind) {
     (void)heap; /* one epoch serves all heaps */
-    CAIRN_REQUIRE(kind >= CAIRN_COUNT && kind <= CAIRN_COMPACT, "cairn_collect: %d is no collection",
-                  (int)kind);
+    CAIRN_REQUIRE(kind >= CAIRN_COUNT && kind <= CAIRN_COMPACT,
+                  "cairn_collect: %d is no collection", (int)kind);
     crn_enter();
     crn_collect(kind);
     crn_leave();
 }
 
-/* ---- Hooks -------------------------------------------------------------------------------------------- */
+/* ---- Hooks
+ * -------------------------------------------------------------------------------------------- */
 
 static bool is_trace_due(void) {
     uint64_t live = crn_live_bytes();
@@ -122,13 +128,16 @@ static bool is_trace_due(void) {
 
 static void allocated(void) {
     static unsigned calls;
-    bool is_forced = crn_settings.stress_collect &&
-                     __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) % crn_settings.stress_collect == 0;
+    bool is_forced =
+        crn_settings.stress_collect &&
+        __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) % crn_settings.stress_collect == 0;
     if (is_forced) {
         crn_collect(CAIRN_COUNT);
     } else if (crn_young_bytes() >= __atomic_load_n(&crn_gc.budget_bytes, __ATOMIC_RELAXED)) {
-        if (is_trace_due()) collect(CAIRN_TRACE, false);
-        else collect(CAIRN_COUNT, true);
+        if (is_trace_due())
+            collect(CAIRN_TRACE, false);
+        else
+            collect(CAIRN_COUNT, true);
     } else {
         crn_stop_if_asked();
     }
@@ -137,14 +146,17 @@ static void allocated(void) {
 static void logged(void) {
     uint64_t entries =
         __atomic_add_fetch(&crn_gc.logged_entries, CRN_LOG_ENTRIES, __ATOMIC_RELAXED);
-    if (entries >= __atomic_load_n(&crn_gc.budget_entries, __ATOMIC_RELAXED) || !crn_self()->spare) {
+    if (entries >= __atomic_load_n(&crn_gc.budget_entries, __ATOMIC_RELAXED) ||
+        !crn_self()->spare) {
         collect(CAIRN_COUNT, true);
     } else {
         crn_stop_if_asked();
     }
 }
 
-static void emergency(void) { crn_collect(CAIRN_TRACE); }
+static void emergency(void) {
+    crn_collect(CAIRN_TRACE);
+}
 
 /* The world stands still across a fork: no thread that the child loses is inside the runtime. */
 static void before_fork(void) {
@@ -173,8 +185,8 @@ static bool start(void) {
 
 const struct crn_hooks crn_hooks = {allocated, logged, emergency, crn_stop_if_asked, start};
 
-/* ---- Destroying a heap -------------------------------------------------------------------------------------- */
-
+/* ---- Destroying a heap
+ * -------------------------------------------------------------------------------------- */
 
 static bool is_in(const cairn_heap *heap, const void *address) {
     const char *a = address;

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * The counting epoch: logged stores and roots become counts (deferred and coalesced, after LXR: Zhao,
- * Blackburn, McKinley, PLDI 2022; Levanoni and Petrank, TOPLAS 2006; conservative roots after Shahriyar,
- * Blackburn, McKinley, OOPSLA 2014).
+ * The counting epoch: logged stores and roots become counts (deferred and coalesced, after LXR:
+ * Zhao, Blackburn, McKinley, PLDI 2022; Levanoni and Petrank, TOPLAS 2006; conservative roots after
+ * Shahriyar, Blackburn, McKinley, OOPSLA 2014).
  *
  * In order, with the world stopped:
- *  1. Roots. Each object that a root names gets one count and its bit of this epoch's parity; one that had
- *     the bit of the last epoch keeps the count it already has.
- *  2. The log. Each field gives a count to what it holds now, queues a decrement for what it held at the
- *     last epoch, and has its log bit set again.
- *  3. Promotion. Whoever goes from zero to one is checked to be the start of a handed-out slot, becomes
- *     mature, has its log bits set and gives counts to what its fields hold; and so on.
+ *  1. Roots. Each object that a root names gets one count and its bit of this epoch's parity; one
+ * that had the bit of the last epoch keeps the count it already has.
+ *  2. The log. Each field gives a count to what it holds now, queues a decrement for what it held
+ * at the last epoch, and has its log bit set again.
+ *  3. Promotion. Whoever goes from zero to one is checked to be the start of a handed-out slot,
+ * becomes mature, has its log bits set and gives counts to what its fields hold; and so on.
  *  4. Objects rooted at the last epoch and not now queue a decrement.
- *  5. Young objects with extras that nobody counted are dead: they are told. Other dead young objects are
- *     never touched: their slots' counts are zero and their blocks' records end here.
+ *  5. Young objects with extras that nobody counted are dead: they are told. Other dead young
+ * objects are never touched: their slots' counts are zero and their blocks' records end here.
  *  6. Decrements. Who reaches zero gives up its fields in turn; its count is written last.
  * Increments come before decrements, so that no count falls to zero that should not.
  */
@@ -23,14 +23,16 @@
 
 struct crn_gc crn_gc;
 
-/* ---- Increments and promotion ----------------------------------------------------------------------------- */
+/* ---- Increments and promotion
+ * ----------------------------------------------------------------------------- */
 
 static _Noreturn void report_bad_reference(const void *value, void **field) {
     struct crn_block *owner = field ? crn_block_of_interior(field) : NULL;
     struct crn_block *block = NULL;
     const char *target = crn_object_of(value, &block);
     crn_fail("not an object: the field at offset %zu of a %s at %p refers to %p, %s",
-             owner && owner->slot_size ? (size_t)((char *)field - owner->base) % owner->slot_size : 0,
+             owner && owner->slot_size ? (size_t)((char *)field - owner->base) % owner->slot_size
+                                       : 0,
              owner ? owner->type->name : "root", (void *)field, value,
              target ? "the middle of an object" : "where no object is");
 }
@@ -48,10 +50,11 @@ static void set_log_bit(void **field) {
 
 static bool is_foreign(const void *value) {
     return (uintptr_t)value - (uintptr_t)crn_space.low >=
-               (uintptr_t)crn_space.high - (uintptr_t)crn_space.low;
+           (uintptr_t)crn_space.high - (uintptr_t)crn_space.low;
 }
 
-static CRN_NOINLINE void check_first_count(char *object, const struct crn_block *block, void **field) {
+static CRN_NOINLINE void check_first_count(char *object, const struct crn_block *block,
+                                           void **field) {
     enum crn_segment_kind kind = crn_segment_kind(object);
     bool is_object = (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE) &&
                      block->state != CRN_BLOCK_FREE && block->state != CRN_BLOCK_BODY &&
@@ -65,11 +68,12 @@ static CRN_NOINLINE void check_first_count(char *object, const struct crn_block 
     if (!is_object || !crn_is_young(block, object)) report_bad_reference(object, field);
     if (CRN_UNLIKELY(crn_heaps->next) && field) {
         struct crn_block *owner = crn_block_of_interior(field);
-        CAIRN_REQUIRE(!owner || owner->heap == block->heap,
-                      "a reference crosses heaps: the field at %p of a %s in heap %s refers to a %s in "
-                      "heap %s",
-                      (void *)field, owner->type->name, owner->heap->name, block->type->name,
-                      block->heap->name);
+        CAIRN_REQUIRE(
+            !owner || owner->heap == block->heap,
+            "a reference crosses heaps: the field at %p of a %s in heap %s refers to a %s in "
+            "heap %s",
+            (void *)field, owner->type->name, owner->heap->name, block->type->name,
+            block->heap->name);
     }
 }
 
@@ -84,8 +88,8 @@ static void promote(char *object, uint8_t *count, void **field) {
     crn_gc.promoted_objects++;
     crn_gc.promoted_bytes += bytes;
     /* An exact object of its own was born logged: its stores are all in the log. */
-    bool is_scanned = block->content == CRN_EXACT ? block->slot_size != 0
-                                                  : block->content == CRN_UNTYPED;
+    bool is_scanned =
+        block->content == CRN_EXACT ? block->slot_size != 0 : block->content == CRN_UNTYPED;
     if (is_scanned) {
         CRN_PREFETCH(object);
         crn_push(&crn_gc.grey, object);
@@ -99,8 +103,10 @@ CRN_INLINE void increment(void *value, void **field) {
         report_bad_reference(value, field);
     }
     uint8_t *count = crn_count_of(value);
-    if (*count == 0) promote(value, count, field);
-    else if (*count != 255) ++*count;
+    if (*count == 0)
+        promote(value, count, field);
+    else if (*count != 255)
+        ++*count;
 }
 
 static void root_object(char *object) {
@@ -145,7 +151,8 @@ static void drain_grey(void) {
     while (crn_gc.grey.count) count_fields(crn_gc.grey.items[--crn_gc.grey.count]);
 }
 
-/* ---- The log --------------------------------------------------------------------------------------------- */
+/* ---- The log
+ * --------------------------------------------------------------------------------------------- */
 
 static void count_logged(const struct crn_log_entry *entry) {
     void **field = entry->field;
@@ -184,7 +191,8 @@ static uint64_t count_log_of(struct crn_thread *thread) {
     return entries;
 }
 
-/* ---- Decrements ------------------------------------------------------------------------------------------ */
+/* ---- Decrements
+ * ------------------------------------------------------------------------------------------ */
 
 void crn_object_free(struct crn_block *block, char *object) {
     size_t bytes = crn_object_bytes(block);
@@ -195,8 +203,10 @@ void crn_object_free(struct crn_block *block, char *object) {
     block->live--;
     __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
     if (block->state != CRN_BLOCK_FULL && block->state != CRN_BLOCK_PARTIAL) return;
-    if (block->live == 0) crn_block_free(block);
-    else if (block->slot_count - block->live == crn_block_room(block)) crn_block_has_room(block);
+    if (block->live == 0)
+        crn_block_free(block);
+    else if (block->slot_count - block->live == crn_block_room(block))
+        crn_block_has_room(block);
 }
 
 static void give_up_field(void **field, void *context) {
@@ -218,8 +228,10 @@ CRN_INLINE void decrement(char *object) {
     uint8_t *count = crn_count_of(object);
     CAIRN_REQUIRE(*count != 0, "internal error: a count below zero at %p", (void *)object);
     if (*count == 255) return;
-    if (*count == 1) die(object, count);
-    else --*count;
+    if (*count == 1)
+        die(object, count);
+    else
+        --*count;
 }
 
 /* Objects wait in a short ring while their count and their memory come from memory. */
@@ -247,7 +259,8 @@ static void apply_decrements(uint64_t deadline_ns) {
     }
 }
 
-/* ---- Around them ------------------------------------------------------------------------------------------ */
+/* ---- Around them
+ * ------------------------------------------------------------------------------------------ */
 
 static void root_extra(struct crn_extra *extra, void *context) {
     (void)context;
@@ -275,7 +288,8 @@ static void judge_young_extras(void) {
     size_t dead_count = crn_gc.grey.count;
     for (size_t i = 0; i < dead_count; i++) {
         char *object = crn_gc.grey.items[i];
-        /* One that lived on to be finalized counts what it refers to, perhaps a later one of these. */
+        /* One that lived on to be finalized counts what it refers to, perhaps a later one of these.
+         */
         if (*crn_count_of(object) == 0 && crn_extra_died(object, crn_block_of_start(object))) {
             increment(object, NULL);
         }
@@ -319,7 +333,8 @@ static void settle_cache(struct crn_cache *cache) {
             active = block;
         } else {
             if (!block->slot_size && block->live == 0 && block->content == CRN_EXACT) {
-                /* Born logged: its fields have been counted, so it gives them up like a mature one. */
+                /* Born logged: its fields have been counted, so it gives them up like a mature one.
+                 */
                 crn_each_field(block, block->base, give_up_field, block);
             }
             crn_block_settle(block);
@@ -331,7 +346,8 @@ static void settle_cache(struct crn_cache *cache) {
 
 static void settle_threads(void) {
     for (struct crn_thread **at = &crn_threads, *thread; (thread = *at) != NULL;) {
-        for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) settle_cache(cache);
+        for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
+            settle_cache(cache);
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) != CRN_THREAD_GONE) {
             at = &thread->next;
             continue;

@@ -2,17 +2,17 @@
  *
  * The collector: stopping, epochs, traces, when to run them.
  *
- * One thread, the coordinator, holds the world lock and does a collection while all others stand still.
- * Right after an epoch, for every mature object below 255:
- *     count == fields that refer to it + rooted + held for its finalizer + queued decrements
+ * One thread, the coordinator, holds the world lock and does a collection while all others stand
+ * still. Right after an epoch, for every mature object below 255: count == fields that refer to it
+ * + rooted + held for its finalizer + queued decrements
  */
 #ifndef CRN_GC_H
 #define CRN_GC_H
 
 #include "object/object.h"
 
-/* A growing row of pointers in address space reserved at the start, so that pushing cannot fail where a
- * collection could not go on. */
+/* A growing row of pointers in address space reserved at the start, so that pushing cannot fail
+ * where a collection could not go on. */
 struct crn_stack {
     void **items;
     size_t count, capacity;
@@ -25,19 +25,20 @@ struct crn_histogram {
 
 struct crn_gc {
     struct crn_lock world;
-    struct crn_stack grey;      /* objects whose fields are to be counted or marked */
-    struct crn_stack decrements;/* objects to take one count from */
-    struct crn_stack roots[2];  /* rooted in even and in odd epochs */
-    unsigned parity;            /* of the last epoch */
-    size_t real_root_count;     /* of roots[parity]: found by threads and ranges, not by untyped memory */
-    bool is_bounded;            /* the epoch under way stops decrementing at the goal */
+    struct crn_stack grey;       /* objects whose fields are to be counted or marked */
+    struct crn_stack decrements; /* objects to take one count from */
+    struct crn_stack roots[2];   /* rooted in even and in odd epochs */
+    unsigned parity;             /* of the last epoch */
+    size_t
+        real_root_count; /* of roots[parity]: found by threads and ranges, not by untyped memory */
+    bool is_bounded;     /* the epoch under way stops decrementing at the goal */
     uint64_t epoch, trace_number;
     uint64_t started_ns, program_ns;
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
     uint64_t trace_at_bytes;
-    double root_ns;                        /* of the last epochs, smoothed */
+    double root_ns; /* of the last epochs, smoothed */
     /* Figures of the epoch under way. */
     uint64_t promoted_objects, promoted_bytes, freed_objects, freed_bytes;
     struct crn_histogram pauses;
@@ -70,7 +71,8 @@ void crn_heap_check(cairn_heap *heap);
 
 /* pace.c */
 bool crn_pace_init(void);
-void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries, uint64_t young_bytes);
+void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
+                          uint64_t young_bytes);
 uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
 

@@ -2,13 +2,14 @@
  *
  * Functions of libc that Cairn stands in front of, so that programs need not tell it what they do.
  *
- * pthread_create: a thread is known before its first line runs, its argument is a root until then, so a
- * thread that never allocates may still hold the only pointer to an object.
- * Calls that may wait are bracketed by cairn_blocking_begin and _end: the thread is scanned where it
- * stands and never sees EINTR from us.
+ * pthread_create: a thread is known before its first line runs, its argument is a root until then,
+ * so a thread that never allocates may still hold the only pointer to an object. Calls that may
+ * wait are bracketed by cairn_blocking_begin and _end: the thread is scanned where it stands and
+ * never sees EINTR from us.
  *
- * Before Cairn's first call each is a plain call. Sanitizers have interceptors of their own, so there
- * nothing is interposed: threads register at their first slow path, and waiting ones get the signal.
+ * Before Cairn's first call each is a plain call. Sanitizers have interceptors of their own, so
+ * there nothing is interposed: threads register at their first slow path, and waiting ones get the
+ * signal.
  */
 #define _GNU_SOURCE
 #include "object/object.h"
@@ -67,7 +68,8 @@ INTERPOSE_WAIT(int, select, (int n, fd_set *r, fd_set *w, fd_set *e, struct time
                (n, r, w, e, timeout))
 INTERPOSE_WAIT(int, epoll_wait, (int file, struct epoll_event *events, int count, int timeout),
                (file, events, count, timeout))
-INTERPOSE_WAIT(int, nanosleep, (const struct timespec *wanted, struct timespec *left), (wanted, left))
+INTERPOSE_WAIT(int, nanosleep, (const struct timespec *wanted, struct timespec *left),
+               (wanted, left))
 INTERPOSE_WAIT(int, clock_nanosleep,
                (clockid_t clock, int flags, const struct timespec *wanted, struct timespec *left),
                (clock, flags, wanted, left))

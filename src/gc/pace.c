@@ -2,14 +2,16 @@
  *
  * When to run an epoch, when to trace.
  *
- * A pause costs its roots, so much per promoted byte and so much per logged store. Each epoch measures
- * what its work cost and how much of the young memory survived; the next budget is what fits the goal:
- *     budget_bytes = (goal - roots) * young / counting        within [floor, ceiling]
- * where counting is the pause without its roots. The floor keeps root scanning under 5 % of the time, by
- * the rates of allocation and logging of the last cycle; it may stretch the
- * predicted pause to 1.8 times the goal and no further. The ceiling bounds the young memory: 8 MiB, or an eighth of what is live.
+ * A pause costs its roots, so much per promoted byte and so much per logged store. Each epoch
+ * measures what its work cost and how much of the young memory survived; the next budget is what
+ * fits the goal: budget_bytes = (goal - roots) * young / counting        within [floor, ceiling]
+ * where counting is the pause without its roots. The floor keeps root scanning under 5 % of the
+ * time, by the rates of allocation and logging of the last cycle; it may stretch the predicted
+ * pause to 1.8 times the goal and no further. The ceiling bounds the young memory: 8 MiB, or an
+ * eighth of what is live.
  *
- * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at least.
+ * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at
+ * least.
  */
 #include "gc/gc.h"
 
@@ -56,13 +58,15 @@ static uint64_t clamp(double value, uint64_t low, uint64_t high) {
     return value > (double)high ? high : (uint64_t)value;
 }
 
-void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries, uint64_t young_bytes) {
+void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
+                          uint64_t young_bytes) {
     uint64_t now = crn_os_now_ns();
     uint64_t cycle_ns = now - crn_gc.program_ns - pause_ns;
     crn_gc.program_ns = now;
     crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
     double goal = (double)crn_settings.pause_goal_ns * 0.7 - crn_gc.root_ns;
-    if (goal < (double)crn_settings.pause_goal_ns * 0.1) goal = (double)crn_settings.pause_goal_ns * 0.1;
+    if (goal < (double)crn_settings.pause_goal_ns * 0.1)
+        goal = (double)crn_settings.pause_goal_ns * 0.1;
     double counting = (double)(pause_ns - root_ns) + 1;
     double share = goal / counting;
     /* Follow a worse figure at once and a better one by degrees: survival comes in bursts. */

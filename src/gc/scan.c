@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Roots outside the heaps: stacks, registers, thread-locals, the data of loaded objects, added ranges.
+ * Roots outside the heaps: stacks, registers, thread-locals, the data of loaded objects, added
+ * ranges.
  *
- * glibc mangles some registers in a jmp_buf, so callee-saved ones are spilled by __builtin_unwind_init
- * into the frame of the function that calls it, which is scanned; the signal frame holds all registers of
- * a thread that was interrupted, vector state included, and lies within the scanned range.
+ * glibc mangles some registers in a jmp_buf, so callee-saved ones are spilled by
+ * __builtin_unwind_init into the frame of the function that calls it, which is scanned; the signal
+ * frame holds all registers of a thread that was interrupted, vector state included, and lies
+ * within the scanned range.
  */
 #include "gc/gc.h"
 
@@ -57,7 +59,8 @@ static void scan_thread(struct crn_thread *thread, char *from, void (*visit)(voi
     } else if (from >= thread->stack_low && from < thread->stack_high) {
         crn_scan_words(from, thread->stack_high, visit);
     } else {
-        /* A coroutine's stack: its range was added by the program; the own stack is scanned whole. */
+        /* A coroutine's stack: its range was added by the program; the own stack is scanned whole.
+         */
         scan_if_touched(thread->stack_low, thread->stack_high, visit);
     }
     crn_scan_words((char *)&thread->registers, (char *)(&thread->registers + 1), visit);

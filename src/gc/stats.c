@@ -66,8 +66,8 @@ static void walk_block(struct crn_block *block, void *context) {
     for (char *object = block->base; object < block->end && !walk->is_over; object += step) {
         size_t count = *crn_count_of(object);
         if (count == 0) continue;
-        walk->is_over = !walk->visit(object, block->type->name, crn_object_used(block, object), count,
-                                     walk->context);
+        walk->is_over = !walk->visit(object, block->type->name, crn_object_used(block, object),
+                                     count, walk->context);
     }
 }
 

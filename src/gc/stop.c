@@ -2,14 +2,16 @@
  *
  * Stopping the world.
  *
- * A thread is RUNNING, STOPPED or BLOCKED. The coordinator sets `stop`, then waits until no other thread
- * is RUNNING; a thread that leaves STOPPED or BLOCKED first says RUNNING, then looks at `stop`. Both sides
- * store before they load, sequentially consistent, so at least one sees the other (Dekker): either the
- * coordinator sees RUNNING and waits, or the thread sees `stop` and stands still again.
+ * A thread is RUNNING, STOPPED or BLOCKED. The coordinator sets `stop`, then waits until no other
+ * thread is RUNNING; a thread that leaves STOPPED or BLOCKED first says RUNNING, then looks at
+ * `stop`. Both sides store before they load, sequentially consistent, so at least one sees the
+ * other (Dekker): either the coordinator sees RUNNING and waits, or the thread sees `stop` and
+ * stands still again.
  *
- * Who does not answer within a few microseconds gets the stop signal. A signal that finds its thread in a
- * no-stop section sets `deferred` and returns: the section's end polls. SIGURG by default: ignored where
- * nobody listens, used by few, and passed on to a handler that was there before.
+ * Who does not answer within a few microseconds gets the stop signal. A signal that finds its
+ * thread in a no-stop section sets `deferred` and returns: the section's end polls. SIGURG by
+ * default: ignored where nobody listens, used by few, and passed on to a handler that was there
+ * before.
  *
  * While the world is stopped nothing is called that takes a lock of libc.
  */
@@ -82,14 +84,17 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
             cairn_thread.no_stop = 0;
         }
     } else if (info->si_code != SI_TKILL) {
-        if (previous.sa_flags & SA_SIGINFO) previous.sa_sigaction(signal, info, context);
+        if (previous.sa_flags & SA_SIGINFO)
+            previous.sa_sigaction(signal, info, context);
         else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
             previous.sa_handler(signal);
     }
     errno = saved_errno;
 }
 
-bool crn_stop_init(void) { return crn_os_on_signal(CRN_STOP_SIGNAL, on_stop_signal, &previous); }
+bool crn_stop_init(void) {
+    return crn_os_on_signal(CRN_STOP_SIGNAL, on_stop_signal, &previous);
+}
 
 static bool is_still(struct crn_thread *thread) {
     return __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) != CRN_THREAD_RUNNING;
@@ -102,7 +107,8 @@ void crn_world_stop(void) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         if (thread == self) continue;
         for (unsigned spins = 0; !is_still(thread); spins++) {
-            if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
+            if (spins == SPINS_BEFORE_SIGNAL)
+                crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
             if (spins > SPINS_BEFORE_SIGNAL) sched_yield();
         }
     }
@@ -114,12 +120,14 @@ void crn_world_start(void) {
     crn_futex_wake(&cairn_runtime.stop, INT32_MAX);
 }
 
-/* ---- Calls that may wait -------------------------------------------------------------------------------- */
+/* ---- Calls that may wait
+ * -------------------------------------------------------------------------------- */
 
 CRN_NOINLINE void cairn_blocking_begin(void) {
     struct crn_thread *self = crn_self();
     if (!self || self->blocking_depth++) return;
-    /* The caller's registers outlive this frame: they are kept with the thread and scanned there. */
+    /* The caller's registers outlive this frame: they are kept with the thread and scanned there.
+     */
     __builtin_unwind_init();
     (void)setjmp(self->registers);
     self->stopped_at = __builtin_frame_address(0);

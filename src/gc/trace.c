@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * The trace: mark from the roots, then sweep. It finds cycles and stuck counts, nothing else; it runs in
- * the stop of an unbounded epoch, so every object that is reachable is mature and no decrement waits.
+ * The trace: mark from the roots, then sweep. It finds cycles and stuck counts, nothing else; it
+ * runs in the stop of an unbounded epoch, so every object that is reachable is mature and no
+ * decrement waits.
  *
- * Marking is exact through types and conservative through untyped memory. The sweep takes two passes: dead
- * objects give back the counts that they hold on marked ones, then they are freed; in one pass an object
- * freed early could lose the fields that a later one still needs. Counts that reached 255 are lowered to
- * what marking met.
+ * Marking is exact through types and conservative through untyped memory. The sweep takes two
+ * passes: dead objects give back the counts that they hold on marked ones, then they are freed; in
+ * one pass an object freed early could lose the fields that a later one still needs. Counts that
+ * reached 255 are lowered to what marking met.
  */
 #include "gc/gc.h"
 
@@ -53,11 +54,14 @@ static bool is_tally_lost;
 
 static void note_stuck(char *object) {
     struct tally *tally = tally_of(object);
-    if (tally) tally->count++;
-    else is_tally_lost = true;
+    if (tally)
+        tally->count++;
+    else
+        is_tally_lost = true;
 }
 
-/* ---- Marking -------------------------------------------------------------------------------------------- */
+/* ---- Marking
+ * -------------------------------------------------------------------------------------------- */
 
 static void mark(char *object) {
     struct crn_bit bit = crn_mark_bit(object);
@@ -98,7 +102,9 @@ static void drain_marks(void) {
     }
 }
 
-static bool is_marked(const char *object) { return crn_bit_get(crn_mark_bit(object)); }
+static bool is_marked(const char *object) {
+    return crn_bit_get(crn_mark_bit(object));
+}
 
 static void mark_held(void *object, void *context) {
     (void)context;
@@ -126,7 +132,8 @@ static void mark_finalizable(void) {
     drain_marks();
 }
 
-/* ---- Sweeping ------------------------------------------------------------------------------------------- */
+/* ---- Sweeping
+ * ------------------------------------------------------------------------------------------- */
 
 static void give_back_field(void **field, void *context) {
     char *value = crn_field_value(context, *field);

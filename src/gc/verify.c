@@ -2,8 +2,9 @@
  *
  * Auditors, run after collections in audit builds and with CAIRN_VERIFY=1.
  *
- * Heap: in every block, live is the number of nonzero counts at slot starts, and no other granule has one.
- * Counts: for every mature object below 255, count == fields + rooted + held + queued decrements.
+ * Heap: in every block, live is the number of nonzero counts at slot starts, and no other granule
+ * has one. Counts: for every mature object below 255, count == fields + rooted + held + queued
+ * decrements.
  */
 #include "gc/gc.h"
 
@@ -32,7 +33,8 @@ static void tally_field(void **field, void *context) {
     if (value) add_one(value);
 }
 
-static void each_object(struct crn_block *block, void (*visit)(struct crn_block *block, char *object)) {
+static void each_object(struct crn_block *block,
+                        void (*visit)(struct crn_block *block, char *object)) {
     size_t step = crn_object_bytes(block);
     for (char *object = block->base; object < block->end; object += step) {
         if (*crn_count_of(object)) visit(block, object);
@@ -50,10 +52,11 @@ static void tally_block(struct crn_block *block, void *context) {
 
 static void compare_object(struct crn_block *block, char *object) {
     unsigned count = *crn_count_of(object), found = *tally_of(object);
-    CAIRN_REQUIRE(count == 255 || count == found,
-                  "verify: the %s at %p has count %u, but %u references, roots and queued decrements "
-                  "name it: a reference was stored without cairn_set",
-                  block->type->name, (void *)object, count, found);
+    CAIRN_REQUIRE(
+        count == 255 || count == found,
+        "verify: the %s at %p has count %u, but %u references, roots and queued decrements "
+        "name it: a reference was stored without cairn_set",
+        block->type->name, (void *)object, count, found);
 }
 
 static void compare_block(struct crn_block *block, void *context) {
@@ -80,7 +83,8 @@ void crn_verify(void) {
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, compare_block, NULL);
         for (size_t i = 0; i < heap->core.region.segment_count; i++) {
-            uint16_t **tally = &tallies[((uintptr_t)heap->core.region.base >> CRN_SEGMENT_SHIFT) + i];
+            uint16_t **tally =
+                &tallies[((uintptr_t)heap->core.region.base >> CRN_SEGMENT_SHIFT) + i];
             if (*tally) crn_os_release(*tally, CRN_TABLE_BYTES * sizeof(uint16_t));
         }
     }
@@ -92,7 +96,8 @@ static void check_block(struct crn_block *block, void *context) {
     size_t step = crn_object_bytes(block);
     uint32_t live = 0;
     const uint8_t *counts = crn_count_of(block->base);
-    size_t granules = block->slot_size ? (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT : 1;
+    size_t granules =
+        block->slot_size ? (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT : 1;
     for (size_t i = 0; i < granules; i++) {
         if (!counts[i]) continue;
         live++;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Bins: the process-wide numbering of (type, slot size). Bin 0 is never used: its cursor is empty, so
- * that a type without a bin takes the slow path. Owns the bins lock; reading is lock-free, since pages
- * of the table never move.
+ * Bins: the process-wide numbering of (type, slot size). Bin 0 is never used: its cursor is empty,
+ * so that a type without a bin takes the slow path. Owns the bins lock; reading is lock-free, since
+ * pages of the table never move.
  */
 #include "heap/heap.h"
 
@@ -16,7 +16,9 @@ struct crn_bin *crn_bin_of(uint32_t id) {
     return &__atomic_load_n(&bin_pages[id / BINS_PER_PAGE], __ATOMIC_ACQUIRE)[id % BINS_PER_PAGE];
 }
 
-uint32_t crn_bin_count(void) { return __atomic_load_n(&bin_count, __ATOMIC_ACQUIRE); }
+uint32_t crn_bin_count(void) {
+    return __atomic_load_n(&bin_count, __ATOMIC_ACQUIRE);
+}
 
 static struct crn_bin *make_locked(struct crn_type *type, size_t slot_size, bool is_sized) {
     uint32_t id = bin_count;

@@ -2,10 +2,10 @@
  *
  * Cursors: how a thread walks through the free slots of its blocks.
  *
- * A cursor's limit is what has been zeroed; the run's end is what is free. The slow path zeroes the next
- * piece of the run, finds the next run of the block, or takes another block. A piece is small enough to
- * stay in the first-level cache until it is handed out. The collector never moves a cursor: its thread
- * may be stopped between loading and storing it.
+ * A cursor's limit is what has been zeroed; the run's end is what is free. The slow path zeroes the
+ * next piece of the run, finds the next run of the block, or takes another block. A piece is small
+ * enough to stay in the first-level cache until it is handed out. The collector never moves a
+ * cursor: its thread may be stopped between loading and storing it.
  */
 #include "heap/heap.h"
 

@@ -2,8 +2,9 @@
  *
  * Segments and blocks of one heap: taking, freeing, listing.
  *
- * free_blocks lists every free block of every blocky segment; a segment's free_map says the same per
- * block, for finding runs. Both change together, under heap->lock or while the world is stopped.
+ * free_blocks lists every free block of every blocky segment; a segment's free_map says the same
+ * per block, for finding runs. Both change together, under heap->lock or while the world is
+ * stopped.
  */
 #include "heap/heap.h"
 #include "os/os.h"
@@ -29,7 +30,8 @@ static char *memory_of_block(const struct crn_block *block) {
     return crn_segment_of(block) + (index_of_block(block) << CRN_BLOCK_SHIFT);
 }
 
-/* ---- Lists --------------------------------------------------------------------------------------- */
+/* ---- Lists
+ * --------------------------------------------------------------------------------------- */
 
 static void list_push(struct crn_block **list, struct crn_block *block) {
     block->prev = NULL;
@@ -39,8 +41,10 @@ static void list_push(struct crn_block **list, struct crn_block *block) {
 }
 
 static void list_remove(struct crn_block **list, struct crn_block *block) {
-    if (block->prev) block->prev->next = block->next;
-    else *list = block->next;
+    if (block->prev)
+        block->prev->next = block->next;
+    else
+        *list = block->next;
     if (block->next) block->next->prev = block->prev;
     block->next = block->prev = NULL;
 }
@@ -64,7 +68,8 @@ static void mark_taken(struct crn_heap *heap, struct crn_block *block) {
     heap->free_block_count--;
 }
 
-/* ---- Segments ------------------------------------------------------------------------------------- */
+/* ---- Segments
+ * ------------------------------------------------------------------------------------- */
 
 static void link_segment(struct crn_segment **list, struct crn_segment *segment) {
     segment->prev = NULL;
@@ -74,8 +79,10 @@ static void link_segment(struct crn_segment **list, struct crn_segment *segment)
 }
 
 static void unlink_segment(struct crn_segment **list, struct crn_segment *segment) {
-    if (segment->prev) segment->prev->next = segment->next;
-    else *list = segment->next;
+    if (segment->prev)
+        segment->prev->next = segment->next;
+    else
+        *list = segment->next;
     if (segment->next) segment->next->prev = segment->prev;
 }
 
@@ -130,7 +137,8 @@ static void open_block(struct crn_block *block, struct crn_type *type, char *bas
     block->state = CRN_BLOCK_ACTIVE;
 }
 
-/* ---- For caches -------------------------------------------------------------------------------------- */
+/* ---- For caches
+ * -------------------------------------------------------------------------------------- */
 
 struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin) {
     crn_lock_acquire(&heap->lock);
@@ -211,7 +219,8 @@ struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *ty
     return block;
 }
 
-/* ---- While the world is stopped ------------------------------------------------------------------------ */
+/* ---- While the world is stopped
+ * ------------------------------------------------------------------------ */
 
 static bool grow_partial(struct crn_heap *heap, uint32_t id) {
     if (id < heap->partial_capacity) return true;
@@ -228,7 +237,8 @@ static bool grow_partial(struct crn_heap *heap, uint32_t id) {
     return true;
 }
 
-/* Without memory for the list a block stays full until something else in it dies: nothing is lost. */
+/* Without memory for the list a block stays full until something else in it dies: nothing is lost.
+ */
 void crn_block_has_room(struct crn_block *block) {
     struct crn_heap *heap = block->heap;
     if (block->state != CRN_BLOCK_FULL || !grow_partial(heap, block->bin->id)) return;
@@ -279,8 +289,8 @@ void crn_heap_trim(struct crn_heap *heap) {
     }
 }
 
-void crn_heap_each_block(struct crn_heap *heap, void (*visit)(struct crn_block *block, void *context),
-                         void *context) {
+void crn_heap_each_block(struct crn_heap *heap,
+                         void (*visit)(struct crn_block *block, void *context), void *context) {
     for (struct crn_segment *segment = heap->segments; segment; segment = segment->next) {
         for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
             struct crn_block *block = block_at(segment, i);
@@ -295,7 +305,8 @@ void crn_heap_each_block(struct crn_heap *heap, void (*visit)(struct crn_block *
     }
 }
 
-/* ---- From an address to its object ------------------------------------------------------------------------ */
+/* ---- From an address to its object
+ * ------------------------------------------------------------------------ */
 
 struct crn_block *crn_block_of_interior(const void *address) {
     const char *a = address;
@@ -332,7 +343,9 @@ char *crn_object_of(const void *address, struct crn_block **out) {
     return slot;
 }
 
-/* ---- A heap ----------------------------------------------------------------------------------------------- */
+/* ---- A heap
+ * -----------------------------------------------------------------------------------------------
+ */
 
 bool crn_heap_init(struct crn_heap *heap, size_t region_bytes) {
     return crn_region_init(&heap->region, region_bytes);

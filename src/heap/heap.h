@@ -2,18 +2,20 @@
  *
  * Heaps: slots, blocks, cursors, large objects.
  *
- * A block holds slots of one bin. Each slot has one count byte, that of its first granule; the bytes of
- * its other granules are always zero. A zero count means that the slot is free or young:
+ * A block holds slots of one bin. Each slot has one count byte, that of its first granule; the
+ * bytes of its other granules are always zero. A zero count means that the slot is free or young:
  *     young == zero count, and at or above block.young_begin, and below the cursor
  *              (or young_end once the cursor has left the block).
- * That one interval is the block's record of runs: a cursor hands out every free slot it passes, counts
- * change only while the world is stopped, and a block is acquired at most once per epoch.
+ * That one interval is the block's record of runs: a cursor hands out every free slot it passes,
+ * counts change only while the world is stopped, and a block is acquired at most once per epoch.
  *     live + young + free == slot_count
  *
- * The life of a block: free -> active (a cursor is in it) -> spent (until the next epoch has dealt with
- * it) -> partial (on its bin's list) or full -> active again; and free whenever nothing in it lives.
+ * The life of a block: free -> active (a cursor is in it) -> spent (until the next epoch has dealt
+ * with it) -> partial (on its bin's list) or full -> active again; and free whenever nothing in it
+ * lives.
  *
- * Lock: heap->lock guards the lists of blocks; while the world is stopped the collector alone uses them.
+ * Lock: heap->lock guards the lists of blocks; while the world is stopped the collector alone uses
+ * them.
  */
 #ifndef CRN_HEAP_H
 #define CRN_HEAP_H
@@ -37,30 +39,30 @@ struct crn_block {
     _Alignas(128) struct crn_type *type;
     struct crn_bin *bin;
     struct crn_heap *heap;
-    char *base;             /* the first slot */
-    char *end;              /* behind the last slot */
+    char *base; /* the first slot */
+    char *end;  /* behind the last slot */
     char *young_begin, *young_end;
     struct cairn_cursor *cursor; /* of the thread that bumps through it, or NULL */
     struct crn_block *next, *prev;
-    size_t used_bytes;      /* of a medium or large object */
-    uint32_t slot_size;     /* 0: one object of base..end */
+    size_t used_bytes;  /* of a medium or large object */
+    uint32_t slot_size; /* 0: one object of base..end */
     uint32_t reciprocal;
-    uint32_t live;          /* mature objects */
+    uint32_t live; /* mature objects */
     uint32_t slot_count;
     uint8_t state;
-    uint8_t content;        /* of type, for the hot paths */
+    uint8_t content; /* of type, for the hot paths */
     bool is_sized;
-    bool is_fresh;          /* zero since the kernel gave it */
-    bool has_extras;        /* some object has a finalizer, a weak cell or cleanups: look it up */
+    bool is_fresh;   /* zero since the kernel gave it */
+    bool has_extras; /* some object has a finalizer, a weak cell or cleanups: look it up */
     uint8_t body_of;
-    uint16_t run_blocks;    /* of a run's head */
+    uint16_t run_blocks; /* of a run's head */
 };
 _Static_assert(sizeof(struct crn_block) == 128, "descriptors are 128 bytes, see space.h");
 
 struct crn_segment {
     struct crn_heap *heap;
     struct crn_segment *next, *prev;
-    uint64_t free_map[2];   /* bit per block */
+    uint64_t free_map[2]; /* bit per block */
     uint32_t free_count;
     uint32_t segment_count; /* of a large object */
     struct crn_block large; /* its descriptor */
@@ -70,16 +72,16 @@ _Static_assert(sizeof(struct crn_segment) <= 1024, "the header lies before descr
 struct crn_heap {
     struct crn_region region;
     struct crn_lock lock;
-    uint32_t index;                /* in the process's table of heaps */
+    uint32_t index; /* in the process's table of heaps */
     char name[32];
-    struct crn_segment *segments;  /* blocky ones */
+    struct crn_segment *segments; /* blocky ones */
     struct crn_segment *larges;
     struct crn_block *free_blocks; /* most recently freed first: its lines are warm */
     size_t free_block_count;
-    struct crn_block **partial;    /* per bin: blocks with room */
+    struct crn_block **partial; /* per bin: blocks with room */
     size_t partial_capacity;
     /* Figures; atomic where threads allocate, plain where the world is stopped. */
-    uint64_t allocated_bytes;      /* atomic; taken by cursors and objects of their own */
+    uint64_t allocated_bytes; /* atomic; taken by cursors and objects of their own */
     uint64_t live_bytes, live_objects;
     uint64_t freed_count_bytes, freed_count_objects, freed_trace_bytes, freed_trace_objects;
     uint64_t freed_young_bytes, deleted_objects;
@@ -87,7 +89,8 @@ struct crn_heap {
     struct crn_heap *next;
 };
 
-/* What a thread keeps for one heap. Only its thread touches it, or the collector while it is stopped. */
+/* What a thread keeps for one heap. Only its thread touches it, or the collector while it is
+ * stopped. */
 struct crn_run {
     struct crn_block *block;
     char *end; /* of the free run that the cursor is in; the cursor's limit is zeroed up to */
@@ -95,7 +98,7 @@ struct crn_run {
 struct crn_cache {
     struct crn_heap *heap;
     struct cairn_cursor *cursors; /* per bin */
-    struct crn_run *runs;       /* per bin */
+    struct crn_run *runs;         /* per bin */
     uint32_t capacity;
     struct crn_block *acquired; /* active and spent ones, linked by next */
     struct crn_cache *next;
@@ -124,10 +127,10 @@ void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, siz
 void crn_cache_leave(struct crn_cache *cache);
 
 /* While the world is stopped. */
-void crn_block_settle(struct crn_block *block);            /* after an epoch: to its list */
-void crn_block_free(struct crn_block *block);              /* nothing in it lives */
-void crn_block_has_room(struct crn_block *block);          /* a slot of a full one died */
-void crn_heap_trim(struct crn_heap *heap);                 /* give back wholly free segments */
+void crn_block_settle(struct crn_block *block);   /* after an epoch: to its list */
+void crn_block_free(struct crn_block *block);     /* nothing in it lives */
+void crn_block_has_room(struct crn_block *block); /* a slot of a full one died */
+void crn_heap_trim(struct crn_heap *heap);        /* give back wholly free segments */
 
 /* Blocks with fewer free slots than this wait: acquiring them would cost more than it gives. */
 CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {
@@ -135,10 +138,11 @@ CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {
 }
 
 /* Visit every block head that is not free, large objects included. */
-void crn_heap_each_block(struct crn_heap *heap, void (*visit)(struct crn_block *block, void *context),
-                         void *context);
+void crn_heap_each_block(struct crn_heap *heap,
+                         void (*visit)(struct crn_block *block, void *context), void *context);
 
-/* ---- From an address to its object --------------------------------------------------------------- */
+/* ---- From an address to its object
+ * --------------------------------------------------------------- */
 
 /* The block of an address in a blocky or large segment; NULL for tables and free blocks. */
 CRN_INLINE struct crn_block *crn_block_of_start(const void *object) {
@@ -174,7 +178,8 @@ CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *obj
     return block->slot_size - unused;
 }
 
-/* Whether an address that counting met is the start of a slot of a heap: 16-aligned, outside tables. */
+/* Whether an address that counting met is the start of a slot of a heap: 16-aligned, outside
+ * tables. */
 CRN_INLINE bool crn_is_slot_aligned(const void *address) {
     uintptr_t a = (uintptr_t)address;
     return (a & (CRN_GRANULE - 1)) == 0 && (a & (CRN_SEGMENT_BYTES - CRN_TABLE_BYTES)) != 0;

@@ -20,36 +20,37 @@ enum { CRN_CLASS_COUNT = 96 }; /* of crn_size_class */
 
 struct crn_type {
     const char *name;
-    size_t size, align;        /* bytes of one element */
+    size_t size, align; /* bytes of one element */
     enum crn_content content;
-    uint32_t word_count;       /* of one element; at most 64 when `map` is used */
-    uint64_t map;              /* bit i: word i is a reference; only if is_mapped */
-    bool is_mapped;            /* every reference is plain and lies in the first 57 words */
+    uint32_t word_count; /* of one element; at most 64 when `map` is used */
+    uint64_t map;        /* bit i: word i is a reference; only if is_mapped */
+    bool is_mapped;      /* every reference is plain and lies in the first 57 words */
     bool has_flex;
     bool is_pinned;
-    size_t flex_offset;        /* bytes */
-    uint32_t *refs;            /* word indexes of plain references */
+    size_t flex_offset; /* bytes */
+    uint32_t *refs;     /* word indexes of plain references */
     size_t ref_count;
-    uint32_t *words;           /* word indexes of tagged words */
+    uint32_t *words; /* word indexes of tagged words */
     size_t tagged_count;
     uintptr_t word_mask, word_tag;
     void (*finalize)(void *object);
-    uint32_t fixed_bin;                    /* atomic; 0 until made */
-    uint32_t sized_bins[CRN_CLASS_COUNT];  /* atomic; of arrays and flexible objects, per size class */
-    struct crn_type *next;                 /* in the registry */
+    uint32_t fixed_bin; /* atomic; 0 until made */
+    uint32_t
+        sized_bins[CRN_CLASS_COUNT]; /* atomic; of arrays and flexible objects, per size class */
+    struct crn_type *next;           /* in the registry */
 };
 
 /* Slots of one type and one size come from the blocks of one bin. Bins are process-wide. */
 struct crn_bin {
     uint32_t id;
-    uint32_t slot_size;     /* bytes; 0: the object has blocks or segments of its own */
-    uint32_t reciprocal;    /* offset / slot_size == offset * reciprocal >> 32 below 32 KiB */
-    bool is_sized;          /* the slot's last two bytes hold the unused bytes before them */
+    uint32_t slot_size;  /* bytes; 0: the object has blocks or segments of its own */
+    uint32_t reciprocal; /* offset / slot_size == offset * reciprocal >> 32 below 32 KiB */
+    bool is_sized;       /* the slot's last two bytes hold the unused bytes before them */
     struct crn_type *type;
 };
 
-/* The smallest class whose slots hold `bytes`, and the slot size of a class. Sixteen-byte steps to 128,
- * then eight steps per doubling: at most 1/8 is lost. */
+/* The smallest class whose slots hold `bytes`, and the slot size of a class. Sixteen-byte steps to
+ * 128, then eight steps per doubling: at most 1/8 is lost. */
 enum { CRN_SMALL_MAX = 16 * 1024 };
 CRN_INLINE uint32_t crn_size_class(size_t bytes) {
     if (bytes <= 128) return bytes ? (uint32_t)((bytes + 15) / 16) - 1 : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The runtime's own memory: power-of-two sizes with free lists, cut from mapped chunks; above 1 MiB a
- * mapping of its own. Owns the meta lock.
+ * The runtime's own memory: power-of-two sizes with free lists, cut from mapped chunks; above 1 MiB
+ * a mapping of its own. Owns the meta lock.
  */
 #include "heap/heap.h"
 #include "os/os.h"

@@ -2,8 +2,8 @@
  *
  * Allocation: sizes, classes, failure and what a program calls.
  *
- * One slow path serves all: ask for an epoch if one is due, take a slot, collect everything if there is
- * none, ask the program's handler, give NULL.
+ * One slow path serves all: ask for an epoch if one is due, take a slot, collect everything if
+ * there is none, ask the program's handler, give NULL.
  */
 #include "object/object.h"
 
@@ -146,7 +146,9 @@ void *cairn_new_type_in(cairn_heap *heap, cairn_type *type) {
     return object;
 }
 
-void *cairn_new_type(cairn_type *type) { return cairn_new_type_in(NULL, type); }
+void *cairn_new_type(cairn_type *type) {
+    return cairn_new_type_in(NULL, type);
+}
 
 /* The contents are stored plainly: the object is young and no stop comes between. */
 void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
@@ -173,7 +175,8 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
     return object;
 }
 
-/* ---- Sized objects ---------------------------------------------------------------------------------- */
+/* ---- Sized objects
+ * ---------------------------------------------------------------------------------- */
 
 static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align) {
     heap = chosen(heap);
@@ -275,7 +278,8 @@ void *cairn_resize_array_(const void *array, size_t count) {
     struct crn_block *block;
     size_t length = length_of(array, &block, "cairn_resize_array");
     struct crn_type *type = block->type;
-    CAIRN_REQUIRE(block->is_sized && !type->has_flex, "cairn_resize_array: %p is not an array", array);
+    CAIRN_REQUIRE(block->is_sized && !type->has_flex, "cairn_resize_array: %p is not an array",
+                  array);
     size_t bytes;
     if (__builtin_mul_overflow(count, type->size, &bytes)) return NULL;
     void *grown = sized((cairn_heap *)block->heap, type, bytes, type->align);
@@ -283,7 +287,8 @@ void *cairn_resize_array_(const void *array, size_t count) {
     return grown;
 }
 
-/* ---- Strings ------------------------------------------------------------------------------------------- */
+/* ---- Strings
+ * ------------------------------------------------------------------------------------------- */
 
 char *cairn_strndup_in(cairn_heap *heap, const char *text, size_t limit) {
     CAIRN_REQUIRE(text, "cairn_strdup: the text is NULL");

@@ -2,8 +2,9 @@
  *
  * The barrier's slow path and the field log. The argument stands in object.h.
  *
- * A thread logs into a chunk of its own; full chunks stay linked behind it until an epoch takes them.
- * Each thread keeps a spare chunk, so that a store never fails: taking the spare asks for an epoch.
+ * A thread logs into a chunk of its own; full chunks stay linked behind it until an epoch takes
+ * them. Each thread keeps a spare chunk, so that a store never fails: taking the spare asks for an
+ * epoch.
  */
 #include "object/object.h"
 
@@ -50,14 +51,16 @@ static bool log_field(struct crn_thread *self, void **field) {
     uintptr_t a = (uintptr_t)field & crn_space.mask;
     uint8_t bit = (uint8_t)(1u << ((a >> 3) & 7));
     /* Acquire-release orders the read of the old value before the clearing that others see. */
-    uint8_t was = __atomic_fetch_and(cairn_runtime.log_bits + (a >> 6), (uint8_t)~bit, __ATOMIC_ACQ_REL);
+    uint8_t was =
+        __atomic_fetch_and(cairn_runtime.log_bits + (a >> 6), (uint8_t)~bit, __ATOMIC_ACQ_REL);
     if (!(was & bit)) return false;
     if (!self->log || self->log->count == CRN_LOG_ENTRIES) next_chunk(self);
     self->log->entries[self->log->count++] = (struct crn_log_entry){field, old};
     return self->log->count == CRN_LOG_ENTRIES;
 }
 
-/* With a folded shadow a field outside every heap may meet another field's bit: leave that alone. */
+/* With a folded shadow a field outside every heap may meet another field's bit: leave that alone.
+ */
 static bool is_heap_field(void **field) {
     return crn_segment_kind(field) != CRN_SEGMENT_NONE;
 }
@@ -84,13 +87,14 @@ void cairn_store_slow_(void **field, void *value) {
 void crn_log_range(char *low, char *high) {
     struct crn_thread *self = crn_self();
     if (crn_segment_kind(low) == CRN_SEGMENT_NONE) return;
-    for (char *at = (char *)crn_round_up((uintptr_t)low, sizeof(void *)); at + sizeof(void *) <= high;
-         at += sizeof(void *)) {
+    for (char *at = (char *)crn_round_up((uintptr_t)low, sizeof(void *));
+         at + sizeof(void *) <= high; at += sizeof(void *)) {
         if (cairn_field_is_logged_(at)) log_field(self, (void **)(void *)at);
     }
 }
 
-/* ---- Bulk work -------------------------------------------------------------------------------------- */
+/* ---- Bulk work
+ * -------------------------------------------------------------------------------------- */
 
 void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size) {
     size_t bytes = 0;

@@ -2,12 +2,12 @@
  *
  * What few objects have: a weak cell, cleanups, pins, a finalizer, a deletion.
  *
- * One open-addressing table maps an object's address to its entry; a block with such objects says so, so
- * that other deaths never look here. Owns the extras lock, and the queue of calls to make: finalizers
- * before cleanups of one object, no lock held while they run.
+ * One open-addressing table maps an object's address to its entry; a block with such objects says
+ * so, so that other deaths never look here. Owns the extras lock, and the queue of calls to make:
+ * finalizers before cleanups of one object, no lock held while they run.
  *
- * A finalized object keeps one count from the moment it is queued until the epoch after its finalizer
- * has run: by then every store that the finalizer made has been counted.
+ * A finalized object keeps one count from the moment it is queued until the epoch after its
+ * finalizer has run: by then every store that the finalizer made has been counted.
  */
 #include "object/object.h"
 
@@ -101,7 +101,8 @@ void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context
     }
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------------- */
+/* ---- Calls
+ * ------------------------------------------------------------------------------------------- */
 
 static bool queue_call(void (*function)(void *), void *argument, bool is_finalizer) {
     struct call *call = crn_meta_alloc(sizeof(*call));
@@ -216,7 +217,9 @@ void crn_finalizers_pending(void (*visit)(void *object, void *context), void *co
     crn_extras_each_locked(visit_held, &to);
 }
 
-void crn_finalizers_forget_thread(void) { has_thread = false; }
+void crn_finalizers_forget_thread(void) {
+    has_thread = false;
+}
 
 static void count_waiting(struct crn_extra *extra, void *total) {
     if (extra->is_deleted) ++*(size_t *)total;
@@ -230,7 +233,8 @@ size_t crn_waiting_count(void) {
     return total;
 }
 
-/* ---- For programs ------------------------------------------------------------------------------------- */
+/* ---- For programs
+ * ------------------------------------------------------------------------------------- */
 
 static struct crn_extra *enter_with_extra(void *object, const char *caller) {
     crn_enter();
@@ -303,8 +307,8 @@ bool cairn_weak_set(cairn_weak *weak, void *object) {
     return true;
 }
 
-/* The target is in a register or on this stack before the next stop: the epoch that would clear the cell
- * finds it there first. */
+/* The target is in a register or on this stack before the next stop: the epoch that would clear the
+ * cell finds it there first. */
 void *cairn_weak_get(const cairn_weak *weak) {
     const struct cairn_weak_cell *cell =
         __atomic_load_n((struct cairn_weak_cell *const *)&weak->cell, __ATOMIC_ACQUIRE);

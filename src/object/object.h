@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * Objects as the collector sees them: their types, their fields, the field log, what keeps them alive.
+ * Objects as the collector sees them: their types, their fields, the field log, what keeps them
+ * alive.
  *
- * The barrier's argument. A reference field of a mature object has its log bit set between an epoch and
- * its first store. cairn_set tests the bit; if set, the slow path reads the old value, then clears the
- * bit with an atomic and, and only the thread whose and found it set logs (field, old value); then it
- * stores. Two racing threads both read before either stores past a cleared bit, so whoever wins logs the
- * value that the field had at the epoch. Test, log and store lie in one no-stop section: a thread stopped
- * between test and store would store unlogged after the epoch has set the bit again.
+ * The barrier's argument. A reference field of a mature object has its log bit set between an epoch
+ * and its first store. cairn_set tests the bit; if set, the slow path reads the old value, then
+ * clears the bit with an atomic and, and only the thread whose and found it set logs (field, old
+ * value); then it stores. Two racing threads both read before either stores past a cleared bit, so
+ * whoever wins logs the value that the field had at the epoch. Test, log and store lie in one
+ * no-stop section: a thread stopped between test and store would store unlogged after the epoch has
+ * set the bit again.
  */
 #ifndef CRN_OBJECT_H
 #define CRN_OBJECT_H
@@ -18,21 +20,22 @@
 #include <cairn/cairn.h>
 #include <setjmp.h>
 
-/* ---- The public heap ------------------------------------------------------------------------------ */
+/* ---- The public heap
+ * ------------------------------------------------------------------------------ */
 
 struct cairn_heap {
-    struct crn_heap core;      /* first */
-    struct cairn_heap *next;   /* all heaps, under the world lock */
+    struct crn_heap core;    /* first */
+    struct cairn_heap *next; /* all heaps, under the world lock */
     size_t limit_bytes;
-    struct crn_cache orphans;  /* blocks of threads that have ended */
+    struct crn_cache orphans; /* blocks of threads that have ended */
 };
 
 struct crn_settings {
     uint64_t pause_goal_ns;
     size_t limit_bytes;
     bool is_tracing, is_verifying, is_traced_plan;
-    unsigned stress_collect;   /* CAIRN_STRESS=N: collect at every Nth slow path */
-    unsigned fail_allocation;  /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
+    unsigned stress_collect;  /* CAIRN_STRESS=N: collect at every Nth slow path */
+    unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
 };
 extern struct crn_settings crn_settings;
 extern cairn_heap *crn_default_heap, *crn_heaps;
@@ -40,7 +43,8 @@ extern cairn_heap *crn_default_heap, *crn_heaps;
 /* Makes the runtime ready and registers the thread; aborts with a clear report if it cannot. */
 void crn_start(void);
 
-/* ---- The field log ----------------------------------------------------------------------------------- */
+/* ---- The field log
+ * ----------------------------------------------------------------------------------- */
 
 struct crn_log_entry {
     void **field;
@@ -55,7 +59,8 @@ struct crn_log_chunk {
 struct crn_log_chunk *crn_log_chunk_take(void); /* NULL without memory */
 void crn_log_chunk_give(struct crn_log_chunk *chunk);
 
-/* ---- Threads ------------------------------------------------------------------------------------------- */
+/* ---- Threads
+ * ------------------------------------------------------------------------------------------- */
 
 enum crn_thread_state {
     CRN_THREAD_RUNNING = 0,
@@ -70,48 +75,54 @@ struct crn_range {
 };
 
 struct crn_thread {
-    struct crn_thread *next;      /* under the threads lock */
+    struct crn_thread *next; /* under the threads lock */
     struct cairn_thread *inline_state;
     int thread_id;
-    uint32_t state;               /* enum crn_thread_state; atomic */
+    uint32_t state; /* enum crn_thread_state; atomic */
     uint32_t blocking_depth;
     bool was_signalled;
     char *stack_low, *stack_high;
-    char *stopped_at;             /* the lowest address in use of the stack */
-    char *interrupted_at;         /* the stack pointer under a signal handler on another stack */
-    char *alternate_high;         /* the end of that other stack */
-    jmp_buf registers;            /* at cairn_blocking_begin */
-    struct crn_log_chunk *log;    /* current and full ones */
-    struct crn_log_chunk *spare;  /* so that a store never fails for memory */
-    struct crn_cache *caches;     /* the default heap's first */
+    char *stopped_at;            /* the lowest address in use of the stack */
+    char *interrupted_at;        /* the stack pointer under a signal handler on another stack */
+    char *alternate_high;        /* the end of that other stack */
+    jmp_buf registers;           /* at cairn_blocking_begin */
+    struct crn_log_chunk *log;   /* current and full ones */
+    struct crn_log_chunk *spare; /* so that a store never fails for memory */
+    struct crn_cache *caches;    /* the default heap's first */
     struct crn_range locals[CRN_THREAD_RANGES]; /* thread-locals of loaded objects */
     size_t local_count;
 };
 extern struct crn_thread *crn_threads;
 extern struct crn_lock crn_threads_lock;
 
-CRN_INLINE struct crn_thread *crn_self(void) { return cairn_thread.self; }
+CRN_INLINE struct crn_thread *crn_self(void) {
+    return cairn_thread.self;
+}
 struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap);
 struct crn_thread *crn_thread_attach(void); /* NULL without memory */
 void crn_thread_forget_others(void);        /* in a forked child */
 
 /* Enter and leave the runtime: no stop in between. Enter makes the thread known. */
 struct crn_thread *crn_enter(void);
-CRN_INLINE void crn_leave(void) { cairn_section_leave_(); }
+CRN_INLINE void crn_leave(void) {
+    cairn_section_leave_();
+}
 
-/* ---- What gc/ provides --------------------------------------------------------------------------------- */
+/* ---- What gc/ provides
+ * --------------------------------------------------------------------------------- */
 
 /* Called in a no-stop section whose thread holds no lock; each may collect. */
 struct crn_hooks {
-    void (*allocated)(void);                 /* a slow path handed out memory: time for an epoch? */
-    void (*logged)(void);                    /* a log chunk is full */
-    void (*emergency)(void);                 /* no memory: collect everything */
-    void (*poll)(void);                      /* stand still if a stop is wanted */
-    bool (*start)(void);                     /* once */
+    void (*allocated)(void); /* a slow path handed out memory: time for an epoch? */
+    void (*logged)(void);    /* a log chunk is full */
+    void (*emergency)(void); /* no memory: collect everything */
+    void (*poll)(void);      /* stand still if a stop is wanted */
+    bool (*start)(void);     /* once */
 };
 extern const struct crn_hooks crn_hooks;
 
-/* ---- Types ---------------------------------------------------------------------------------------------- */
+/* ---- Types
+ * ---------------------------------------------------------------------------------------------- */
 
 struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
 /* Whether any type has tagged words, any heap untyped memory: set once, read in pauses. */
@@ -150,7 +161,8 @@ CRN_INLINE void crn_each_field(const struct crn_block *block, char *object, crn_
     char *end = object + crn_object_used(block, object);
     if (type->has_flex) {
         crn_each_field_of_element(type, object, visit, context);
-        for (char *at = object + type->flex_offset; at + sizeof(void *) <= end; at += sizeof(void *)) {
+        for (char *at = object + type->flex_offset; at + sizeof(void *) <= end;
+             at += sizeof(void *)) {
             visit((void **)(void *)at, context);
         }
         return;
@@ -167,7 +179,8 @@ CRN_INLINE void *crn_field_value(const struct crn_block *owner, void *value) {
     return crn_word_reference(type, (uintptr_t)value);
 }
 
-/* ---- Extras: weak cells, cleanups, pins, finalizers, deleted objects ---------------------------------------- */
+/* ---- Extras: weak cells, cleanups, pins, finalizers, deleted objects
+ * ---------------------------------------- */
 
 struct cairn_weak_cell {
     void *target; /* NULL once the target is gone */
@@ -188,11 +201,12 @@ struct crn_extra {
 };
 extern struct crn_lock crn_extras_lock;
 struct crn_extra *crn_extra_find_locked(const void *object);
-struct crn_extra *crn_extra_make_locked(void *object, struct crn_block *block); /* NULL: no memory */
+struct crn_extra *crn_extra_make_locked(void *object,
+                                        struct crn_block *block); /* NULL: no memory */
 void crn_extra_remove_locked(struct crn_extra *extra);
 void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context), void *context);
-/* While the world is stopped: called for an object whose count is zero. Returns whether it must live
- * on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
+/* While the world is stopped: called for an object whose count is zero. Returns whether it must
+ * live on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
 bool crn_extra_died(void *object, const struct crn_block *block);
 void crn_finalizers_signal(void);
 bool crn_pin_pending(void);
@@ -202,7 +216,8 @@ void crn_finalized_take(void (*visit)(void *object, void *context), void *contex
 /* Visits what the queue of calls still holds. */
 void crn_finalizers_pending(void (*visit)(void *object, void *context), void *context);
 
-/* ---- Roots that the program adds ------------------------------------------------------------------------------ */
+/* ---- Roots that the program adds
+ * ------------------------------------------------------------------------------ */
 
 void crn_roots_each(void (*visit)(char *low, char *high, void *context), void *context);
 

@@ -46,9 +46,15 @@ cairn_status cairn_root_add(const void *address, size_t bytes) {
     if (__builtin_add_overflow((uintptr_t)address, bytes, &end)) return CAIRN_ERROR_ARGUMENT;
     return add(address, (const char *)address + bytes);
 }
-void cairn_root_remove(const void *address) { remove_root(address, "cairn_root_remove"); }
-cairn_status cairn_stack_add(const void *low, const void *high) { return add(low, high); }
-void cairn_stack_remove(const void *low) { remove_root(low, "cairn_stack_remove"); }
+void cairn_root_remove(const void *address) {
+    remove_root(address, "cairn_root_remove");
+}
+cairn_status cairn_stack_add(const void *low, const void *high) {
+    return add(low, high);
+}
+void cairn_stack_remove(const void *low) {
+    remove_root(low, "cairn_stack_remove");
+}
 
 void crn_roots_each(void (*visit)(char *low, char *high, void *context), void *context) {
     for (struct root *root = roots; root; root = root->next) visit(root->low, root->high, context);

@@ -15,7 +15,8 @@ static bool is_started; /* atomic */
 
 #define DEFAULT_REGION CRN_GIB(256)
 
-/* ---- The environment --------------------------------------------------------------------------------- */
+/* ---- The environment
+ * --------------------------------------------------------------------------------- */
 
 struct unit {
     const char *suffix;
@@ -24,7 +25,8 @@ struct unit {
 static const struct unit byte_units[] = {{"", 1},          {"K", 1u << 10},   {"M", 1u << 20},
                                          {"G", 1u << 30},  {"KiB", 1u << 10}, {"MiB", 1u << 20},
                                          {"GiB", 1u << 30}};
-static const struct unit time_units[] = {{"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}};
+static const struct unit time_units[] = {
+    {"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}};
 
 static bool parse(const char *text, const struct unit *units, size_t unit_count, uint64_t *value) {
     char *end;
@@ -41,8 +43,8 @@ static bool read_number(const char *name, const struct unit *units, size_t unit_
                         const char *example, uint64_t *value) {
     const char *text = getenv(name);
     if (!text) return false;
-    CAIRN_REQUIRE(parse(text, units, unit_count, value), "%s=%s is not understood; say for example %s=%s",
-                  name, text, name, example);
+    CAIRN_REQUIRE(parse(text, units, unit_count, value),
+                  "%s=%s is not understood; say for example %s=%s", name, text, name, example);
     return true;
 }
 
@@ -57,7 +59,8 @@ static bool read_flag(const char *name) {
 static void read_environment(void) {
     uint64_t value;
     if (read_number("CAIRN_LIMIT", byte_units, 7, "512M", &value)) crn_settings.limit_bytes = value;
-    if (read_number("CAIRN_PAUSE", time_units, 4, "1ms", &value)) crn_settings.pause_goal_ns = value;
+    if (read_number("CAIRN_PAUSE", time_units, 4, "1ms", &value))
+        crn_settings.pause_goal_ns = value;
     if (read_number("CAIRN_STRESS", byte_units, 1, "100", &value)) {
         crn_settings.stress_collect = (unsigned)value;
     }
@@ -77,7 +80,8 @@ static void read_environment(void) {
                   "CAIRN_GUARD: guard mode is not in this release");
 }
 
-/* ---- Heaps ---------------------------------------------------------------------------------------------- */
+/* ---- Heaps
+ * ---------------------------------------------------------------------------------------------- */
 
 static cairn_heap *make_heap(const char *name, size_t region_bytes, size_t limit_bytes) {
     cairn_heap *heap = crn_meta_alloc(sizeof(*heap));
@@ -91,7 +95,8 @@ static cairn_heap *make_heap(const char *name, size_t region_bytes, size_t limit
     return heap;
 }
 
-/* Under a limit on address space the region takes a quarter: shadows and the program need the rest. */
+/* Under a limit on address space the region takes a quarter: shadows and the program need the rest.
+ */
 static size_t default_region(void) {
     size_t limit = crn_os_address_limit();
     return limit == SIZE_MAX ? DEFAULT_REGION : crn_min(DEFAULT_REGION, limit / 4);
@@ -154,13 +159,20 @@ void crn_heap_unlink(cairn_heap *heap) {
 
 const char *cairn_status_text(cairn_status status) {
     switch (status) {
-    case CAIRN_OK: return "success";
-    case CAIRN_ERROR_ARGUMENT: return "an argument is out of its range";
-    case CAIRN_ERROR_NO_MEMORY: return "out of memory";
-    case CAIRN_ERROR_LIMIT: return "a limit is reached";
-    case CAIRN_ERROR_ENVIRONMENT: return "an environment variable has a bad value";
-    case CAIRN_ERROR_NOT_SUPPORTED: return "not supported here";
-    case CAIRN_ERROR_BUSY: return "in use by another thread";
+    case CAIRN_OK:
+        return "success";
+    case CAIRN_ERROR_ARGUMENT:
+        return "an argument is out of its range";
+    case CAIRN_ERROR_NO_MEMORY:
+        return "out of memory";
+    case CAIRN_ERROR_LIMIT:
+        return "a limit is reached";
+    case CAIRN_ERROR_ENVIRONMENT:
+        return "an environment variable has a bad value";
+    case CAIRN_ERROR_NOT_SUPPORTED:
+        return "not supported here";
+    case CAIRN_ERROR_BUSY:
+        return "in use by another thread";
     }
     return "unknown status";
 }

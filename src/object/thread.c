@@ -2,9 +2,9 @@
  *
  * The registry of threads, and the inline state of each.
  *
- * A thread is known from its first slow path on; it leaves when its thread-specific data is destroyed,
- * in the last round but one (a sanitizer takes the last), so that other destructors may still use Cairn.
- * Its record, with its blocks and its log, stays behind until the next epoch.
+ * A thread is known from its first slow path on; it leaves when its thread-specific data is
+ * destroyed, in the last round but one (a sanitizer takes the last), so that other destructors may
+ * still use Cairn. Its record, with its blocks and its log, stays behind until the next epoch.
  */
 #include "object/object.h"
 
@@ -32,11 +32,13 @@ static void thread_exits(void *argument) {
         return;
     }
     cairn_section_enter_();
-    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) crn_cache_leave(cache);
+    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
+        crn_cache_leave(cache);
     cairn_thread.cursors = no_cursor;
     cairn_thread.cursor_count = 1;
     cairn_thread.self = NULL;
-    /* Release: the collector sees the caches as they were left. It frees the record at its next epoch. */
+    /* Release: the collector sees the caches as they were left. It frees the record at its next
+     * epoch. */
     __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
     cairn_section_leave_();
 }

@@ -2,7 +2,8 @@
  *
  * Types: from the descriptors that CAIRN_TYPE makes to the layouts that the collector reads.
  *
- * Descriptors of one name and one layout, from different files, become one type. Owns the types lock.
+ * Descriptors of one name and one layout, from different files, become one type. Owns the types
+ * lock.
  */
 #include "object/object.h"
 
@@ -13,7 +14,8 @@ static struct crn_type *known_types;
 bool crn_any_tagged, crn_any_untyped;
 
 struct crn_type crn_type_bytes = {.name = "bytes", .size = 1, .align = 16, .content = CRN_LEAF};
-struct crn_type crn_type_untyped = {.name = "untyped", .size = 1, .align = 16, .content = CRN_UNTYPED};
+struct crn_type crn_type_untyped = {
+    .name = "untyped", .size = 1, .align = 16, .content = CRN_UNTYPED};
 struct crn_type crn_type_cell = {
     .name = "weak cell", .size = sizeof(struct cairn_weak_cell), .align = 8, .content = CRN_LEAF};
 
@@ -24,10 +26,11 @@ cairn_type cairn_type_reference_[1] = {{.field_count = 1,
                                         .name = "reference",
                                         .fields = &reference_field}};
 
-/* ---- Flattening --------------------------------------------------------------------------------------- */
+/* ---- Flattening
+ * --------------------------------------------------------------------------------------- */
 
-/* Appends the word indexes of a type's fields at `base` bytes; counts only where the arrays are NULL.
- * Nesting is as deep as the declarations are, which the compiler bounds. */
+/* Appends the word indexes of a type's fields at `base` bytes; counts only where the arrays are
+ * NULL. Nesting is as deep as the declarations are, which the compiler bounds. */
 static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, uint32_t *refs,
                     uint32_t *words) {
     for (uint32_t i = 0; i < from->field_count; i++) {
@@ -36,7 +39,8 @@ static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, ui
         if (offset % sizeof(void *) != 0) return false;
         if (field->kind == CAIRN_FIELD_NESTED) {
             if (!field->nested || field->nested->size == 0) return false;
-            for (size_t at = 0; at + field->nested->size <= field->size; at += field->nested->size) {
+            for (size_t at = 0; at + field->nested->size <= field->size;
+                 at += field->nested->size) {
                 if (!flatten(to, field->nested, offset + at, refs, words)) return false;
             }
             continue;
@@ -104,7 +108,8 @@ static bool is_same(const struct crn_type *a, const struct crn_type *b) {
            a->word_mask == b->word_mask && a->word_tag == b->word_tag &&
            a->is_pinned == b->is_pinned &&
            (!a->ref_count || memcmp(a->refs, b->refs, a->ref_count * sizeof(uint32_t)) == 0) &&
-           (!a->tagged_count || memcmp(a->words, b->words, a->tagged_count * sizeof(uint32_t)) == 0);
+           (!a->tagged_count ||
+            memcmp(a->words, b->words, a->tagged_count * sizeof(uint32_t)) == 0);
 }
 
 static void discard(struct crn_type *type) {
@@ -152,8 +157,8 @@ cairn_status cairn_type_create(const char *name, size_t size, size_t align,
                                const struct cairn_field *fields, size_t field_count,
                                const cairn_type_options *options, cairn_type **out) {
     bool is_valid = name && out && size && align && (align & (align - 1)) == 0 && align <= 4096 &&
-                    size <= CRN_SMALL_MAX && field_count <= UINT32_MAX && (fields || !field_count) &&
-                    fields_fit(size, fields, field_count);
+                    size <= CRN_SMALL_MAX && field_count <= UINT32_MAX &&
+                    (fields || !field_count) && fields_fit(size, fields, field_count);
     if (!is_valid) return CAIRN_ERROR_ARGUMENT;
     crn_enter();
     size_t name_bytes = strlen(name) + 1, field_bytes = field_count * sizeof(*fields);

@@ -45,7 +45,9 @@ void *crn_os_reserve_zero(size_t bytes) {
     return at;
 }
 
-void *crn_os_map(size_t bytes) { return map(bytes, PROT_READ | PROT_WRITE); }
+void *crn_os_map(size_t bytes) {
+    return map(bytes, PROT_READ | PROT_WRITE);
+}
 
 bool crn_os_commit(void *address, size_t bytes) {
     return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
@@ -56,9 +58,15 @@ void crn_os_decommit(void *address, size_t bytes) {
     mprotect(address, bytes, PROT_NONE);
 }
 
-void crn_os_purge(void *address, size_t bytes) { madvise(address, bytes, MADV_DONTNEED); }
-void crn_os_release(void *address, size_t bytes) { munmap(address, bytes); }
-void crn_os_huge(void *address, size_t bytes) { madvise(address, bytes, MADV_HUGEPAGE); }
+void crn_os_purge(void *address, size_t bytes) {
+    madvise(address, bytes, MADV_DONTNEED);
+}
+void crn_os_release(void *address, size_t bytes) {
+    munmap(address, bytes);
+}
+void crn_os_huge(void *address, size_t bytes) {
+    madvise(address, bytes, MADV_HUGEPAGE);
+}
 
 size_t crn_os_address_limit(void) {
     struct rlimit limit;
@@ -87,8 +95,12 @@ uint64_t crn_os_now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-int crn_os_thread_id(void) { return (int)syscall(SYS_gettid); }
-int crn_os_process_id(void) { return (int)getpid(); }
+int crn_os_thread_id(void) {
+    return (int)syscall(SYS_gettid);
+}
+int crn_os_process_id(void) {
+    return (int)getpid();
+}
 
 void crn_futex_wait(uint32_t *word, uint32_t value) {
     int saved = errno;
@@ -191,8 +203,9 @@ bool crn_os_thread_start(void (*run)(void *argument), void *argument) {
 
 /* ---- Touched pages --------------------------------------------------------------------------- */
 
-/* PAGEMAP_SCAN (Linux 6.7): the kernel skips empty page tables, so that a gigabyte of untouched .bss
- * costs microseconds. Declared here because the headers of the supported systems predate it. */
+/* PAGEMAP_SCAN (Linux 6.7): the kernel skips empty page tables, so that a gigabyte of untouched
+ * .bss costs microseconds. Declared here because the headers of the supported systems predate it.
+ */
 struct page_region {
     uint64_t start, end, categories;
 };
@@ -263,7 +276,8 @@ void crn_os_touched(char *low, char *high, void (*visit)(char *low, char *high, 
     }
 }
 
-/* ---- Loaded objects --------------------------------------------------------------------------- */
+/* ---- Loaded objects ---------------------------------------------------------------------------
+ */
 
 struct segment_visit {
     void (*visit)(char *low, char *high, void *context);

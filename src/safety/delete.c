@@ -2,10 +2,10 @@
  *
  * Deleting, tombstones, and the report of a touched one.
  *
- * A tombstone is an address in the graveyard, a range that is never mapped. Each deletion takes the next
- * stretch of it, at least the object's size, so that any offset into the object lands in its own stretch;
- * a ring of records, ascending by address, tells whose it was. The slot itself lives by its count: the
- * collector frees it when nothing, counted or on a stack, refers to it any more.
+ * A tombstone is an address in the graveyard, a range that is never mapped. Each deletion takes the
+ * next stretch of it, at least the object's size, so that any offset into the object lands in its
+ * own stretch; a ring of records, ascending by address, tells whose it was. The slot itself lives
+ * by its count: the collector frees it when nothing, counted or on a stack, refers to it any more.
  */
 #define _GNU_SOURCE
 #include "object/object.h"
@@ -32,7 +32,8 @@ static struct grave *graves;
 static uint64_t grave_count; /* so far; the last GRAVES of them are kept */
 static struct sigaction previous_fault;
 
-/* ---- Reports ------------------------------------------------------------------------------------------- */
+/* ---- Reports
+ * ------------------------------------------------------------------------------------------- */
 
 static const struct grave *find_grave(const char *address) {
     uint64_t kept = grave_count < GRAVES ? grave_count : GRAVES;
@@ -57,10 +58,12 @@ static _Noreturn void report_touch(const char *address, const void *context) {
              "  where: instruction %#lx, thread %d\n"
              "  object: %p, a %s in the heap\n"
              "  deleted: %s:%d in %s, by thread %d, %.3f ms ago\n"
-             "  next step: the variable was set to a tombstone by that cairn_delete; do not use it after",
+             "  next step: the variable was set to a tombstone by that cairn_delete; do not use it "
+             "after",
              access, grave->type, grave->bytes, (size_t)(address - grave->address), at,
-             crn_os_thread_id(), grave->object, grave->type, grave->file, grave->line, grave->function,
-             grave->thread_id, (double)(crn_os_now_ns() - grave->deleted_ns) / 1e6);
+             crn_os_thread_id(), grave->object, grave->type, grave->file, grave->line,
+             grave->function, grave->thread_id,
+             (double)(crn_os_now_ns() - grave->deleted_ns) / 1e6);
 }
 
 /* A fault that is not ours goes to whoever was there before, or happens again without us. */
@@ -88,8 +91,8 @@ static bool open_graveyard_locked(void) {
 }
 
 /* At the graveyard's end the addresses begin anew: by then their records have long expired. */
-static char *bury(char *object, size_t bytes, const char *type, const char *file, const char *function,
-                  int line) {
+static char *bury(char *object, size_t bytes, const char *type, const char *file,
+                  const char *function, int line) {
     crn_lock_acquire(&graves_lock);
     CAIRN_REQUIRE(open_graveyard_locked(), "cairn_delete: no memory for tombstones");
     size_t stretch = crn_round_up(bytes + 1, CRN_GRANULE);
@@ -111,7 +114,8 @@ static char *bury(char *object, size_t bytes, const char *type, const char *file
     return tombstone;
 }
 
-/* ---- Deleting ------------------------------------------------------------------------------------------- */
+/* ---- Deleting
+ * ------------------------------------------------------------------------------------------- */
 
 static void clear_field(void **field, void *context) {
     (void)context;
@@ -139,12 +143,13 @@ static _Noreturn void report_bad_delete(const void *pointer, const char *start, 
     if (graveyard && address >= graveyard && address < graveyard_end) {
         const struct grave *grave = find_grave(address);
         if (!grave) crn_fail("double delete at %s:%d; the record of the first expired", file, line);
-        crn_fail("double delete\n  what: a %s, deleted before\n  where: %s:%d\n  deleted: %s:%d in %s",
-                 grave->type, file, line, grave->file, grave->line, grave->function);
+        crn_fail(
+            "double delete\n  what: a %s, deleted before\n  where: %s:%d\n  deleted: %s:%d in %s",
+            grave->type, file, line, grave->file, grave->line, grave->function);
     }
     if (start) {
-        crn_fail("delete of an interior pointer at %s:%d: %p is %zu bytes into the object at %p", file,
-                 line, pointer, (size_t)(address - start), (const void *)start);
+        crn_fail("delete of an interior pointer at %s:%d: %p is %zu bytes into the object at %p",
+                 file, line, pointer, (size_t)(address - start), (const void *)start);
     }
     crn_fail("delete of what is no object at %s:%d: %p", file, line, pointer);
 }

@@ -3,8 +3,8 @@
  * Reserving regions and shadows, taking and giving back segments.
  *
  * The full form reserves a log shadow for 2^47 addresses (2 TiB of zero page). Where a limit or a
- * sanitizer leaves less, the mask shrinks; regions then must not fold onto each other, so a region that
- * would is refused.
+ * sanitizer leaves less, the mask shrinks; regions then must not fold onto each other, so a region
+ * that would is refused.
  */
 #include "space/space.h"
 
@@ -49,8 +49,7 @@ static unsigned widest_shadow(void) {
 }
 
 bool crn_space_init(void) {
-    crn_space.segment_kinds =
-        crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
+    crn_space.segment_kinds = crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
     for (unsigned bits = widest_shadow(); bits >= 30; bits--) {
         if (reserve_shadows(bits)) return true;
@@ -125,7 +124,8 @@ bool crn_region_init(struct crn_region *region, size_t bytes) {
 void crn_region_deinit(struct crn_region *region) {
     size_t base_index = (uintptr_t)region->base >> CRN_SEGMENT_SHIFT;
     for (size_t i = 0; i < region->segment_count; i++) {
-        if (region->is_taken[i]) crn_segments_release(region, region->base + (i << CRN_SEGMENT_SHIFT), 1);
+        if (region->is_taken[i])
+            crn_segments_release(region, region->base + (i << CRN_SEGMENT_SHIFT), 1);
     }
     crn_lock_acquire(&space_lock);
     memset(crn_space.segment_kinds + base_index, 0, region->segment_count);
@@ -137,7 +137,8 @@ void crn_region_deinit(struct crn_region *region) {
     crn_os_release(region->is_taken, region->segment_count * 5 + 8);
 }
 
-/* ---- Segments ---------------------------------------------------------------------------------- */
+/* ---- Segments ----------------------------------------------------------------------------------
+ */
 
 static size_t find_free(const struct crn_region *region, size_t count) {
     size_t run = 0;

@@ -2,9 +2,9 @@
  *
  * Regions and segments: where the addresses of heaps come from.
  *
- * A segment is 4 MiB, aligned to its size. It begins with its count table: one byte per 16 bytes of the
- * segment, 256 KiB. The counts of the table's own addresses can never be used, and in those first
- * 16 KiB lie the segment's header (1 KiB) and one 128-byte descriptor per block, so that
+ * A segment is 4 MiB, aligned to its size. It begins with its count table: one byte per 16 bytes of
+ * the segment, 256 KiB. The counts of the table's own addresses can never be used, and in those
+ * first 16 KiB lie the segment's header (1 KiB) and one 128-byte descriptor per block, so that
  *     count of address a = segment + (a mod 4 MiB) / 16
  *     descriptor of block i = segment + 128 i,  8 <= i < 128
  * and a segment spends 1/16 of itself on tables and nothing else.
@@ -12,10 +12,10 @@
  * Shadows are what a crash may lose: bits found from any address by arithmetic alone.
  *     log bit of a:    one per 8 bytes, at log_bits[(a & log_mask) >> 6]
  *     mark bit of a:   one per 16 bytes; root bits of a: two per 16 bytes; deleted bit: one per 16.
- * The log shadow answers for every user address; its pages outside heaps are the kernel's zero page.
- * Where so much address space is not to be had, log_mask folds addresses onto a smaller shadow; a
- * store outside the heaps may then find a bit that belongs to a heap, and the slow path tells them
- * apart.
+ * The log shadow answers for every user address; its pages outside heaps are the kernel's zero
+ * page. Where so much address space is not to be had, log_mask folds addresses onto a smaller
+ * shadow; a store outside the heaps may then find a bit that belongs to a heap, and the slow path
+ * tells them apart.
  */
 #ifndef CRN_SPACE_H
 #define CRN_SPACE_H
@@ -45,9 +45,9 @@ enum crn_segment_kind {
 struct crn_region {
     char *base, *end;
     size_t segment_count;
-    uint8_t *is_taken;     /* per segment */
-    uint32_t *head_of;     /* per segment of a large object: index of its first */
-    size_t search_from;    /* no free segment below */
+    uint8_t *is_taken;  /* per segment */
+    uint32_t *head_of;  /* per segment of a large object: index of its first */
+    size_t search_from; /* no free segment below */
     size_t committed_count;
 };
 
@@ -55,8 +55,8 @@ struct crn_region {
 struct crn_space {
     uint8_t *segment_kinds; /* indexed by address >> 22; atomic */
     uint8_t *mark_bits, *root_bits, *deleted_bits;
-    char *low, *high;       /* of all regions */
-    uintptr_t mask;         /* == cairn_runtime.log_mask */
+    char *low, *high; /* of all regions */
+    uintptr_t mask;   /* == cairn_runtime.log_mask */
 };
 extern struct crn_space crn_space;
 
@@ -84,8 +84,8 @@ CRN_INLINE uint8_t *crn_count_of(const void *address) {
     return (uint8_t *)crn_segment_of(address) + (within >> CRN_GRANULE_SHIFT);
 }
 
-/* ---- Shadow bits ------------------------------------------------------------------------------ */
-
+/* ---- Shadow bits ------------------------------------------------------------------------------
+ */
 
 struct crn_bit {
     uint8_t *byte;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The counting epoch and the trace, seen from a program: what is reachable stays, what is not goes, and
- * counts are exact. Method: build, drop, collect, look at the figures and at the contents.
+ * The counting epoch and the trace, seen from a program: what is reachable stays, what is not goes,
+ * and counts are exact. Method: build, drop, collect, look at the figures and at the contents.
  */
 #include "../test.h"
 
@@ -11,7 +11,9 @@ __attribute__((noinline)) static void make_list(long length) {
     for (long i = 0; i < length; i++) keep = cairn_make(Node, .next = {keep}, .value = i);
 }
 
-static void make_long_list(void) { make_list(10000); }
+static void make_long_list(void) {
+    make_list(10000);
+}
 
 static void list_reachable_stays(void **state) {
     (void)state;

@@ -25,7 +25,8 @@ static void thread_locals_are_roots(void **state) {
     (void)state;
     for (int round = 0; round < 3; round++) {
         pthread_t threads[4];
-        for (intptr_t i = 0; i < 4; i++) pthread_create(&threads[i], NULL, use_local, (void *)(i + 1));
+        for (intptr_t i = 0; i < 4; i++)
+            pthread_create(&threads[i], NULL, use_local, (void *)(i + 1));
         for (int i = 0; i < 4; i++) {
             cairn_blocking_begin();
             pthread_join(threads[i], NULL);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Random programs against a naive twin. Each thread owns a table of references and a twin of plain
- * structs that mirror every object; operations allocate, link, unlink, drop and delete links; at checkpoints
- * the reachable graph is walked in step with the twin's. Counts are recomputed by CAIRN_VERIFY=1 in audit
- * builds after every collection.
- * CAIRN_TEST_SEED=N repeats a run; the seed is printed.
+ * structs that mirror every object; operations allocate, link, unlink, drop and delete links; at
+ * checkpoints the reachable graph is walked in step with the twin's. Counts are recomputed by
+ * CAIRN_VERIFY=1 in audit builds after every collection. CAIRN_TEST_SEED=N repeats a run; the seed
+ * is printed.
  */
 #include "../test.h"
 

@@ -111,8 +111,10 @@ static void added_root_is_scanned(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finalizers_run_once_each), cmocka_unit_test(weak_reads_null_once_gone),
-        cmocka_unit_test(cleanups_run_for_a_dead_cycle), cmocka_unit_test(pin_keeps_until_unpinned),
+        cmocka_unit_test(finalizers_run_once_each),
+        cmocka_unit_test(weak_reads_null_once_gone),
+        cmocka_unit_test(cleanups_run_for_a_dead_cycle),
+        cmocka_unit_test(pin_keeps_until_unpinned),
         cmocka_unit_test(added_root_is_scanned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,8 +79,10 @@ static void errors_report(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(delete_leaves_a_tombstone), cmocka_unit_test(slot_waits_while_referred_to),
-        cmocka_unit_test(delete_ref_ends_what_a_field_names), cmocka_unit_test(errors_report),
+        cmocka_unit_test(delete_leaves_a_tombstone),
+        cmocka_unit_test(slot_waits_while_referred_to),
+        cmocka_unit_test(delete_ref_ends_what_a_field_names),
+        cmocka_unit_test(errors_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
