@@ -47,8 +47,8 @@ bool path_is_valid(const char *path);
 typedef enum { QUERY_FOUND, QUERY_ABSENT, QUERY_NO_MEMORY } QueryResult;
 QueryResult query_path(Value *root, const char *path, Value **found);
 
-/* Adds to the tally, an object of numbers by the values' texts, the values of all members with this key,
- * at any depth. False: no memory. */
+/* Adds to the tally, an object of numbers by the values' texts, the values of all members with this
+ * key, at any depth. False: no memory. */
 bool query_count(const Value *value, const char *key, size_t length, Object *tally);
 /* Prints a tally, the most frequent values first. False: no memory. */
 bool query_print_tally(const char *key, const Object *tally);

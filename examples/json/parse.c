@@ -2,8 +2,8 @@
  *
  * Text to values: a recursive descent with a depth limit.
  *
- * Errors carry a position; line and column are worked out only then. Keys that occur again share one
- * text per document. Whatever was made before an error is the collector's.
+ * Errors carry a position; line and column are worked out only then. Keys that occur again share
+ * one text per document. Whatever was made before an error is the collector's.
  */
 #include "json.h"
 
@@ -38,9 +38,11 @@ static void *fail(const Parser *parser, const char *where, const char *message) 
     return NULL;
 }
 
-/* The next character that is no white space; '\0' at the end and, which is as wrong, in the text. */
+/* The next character that is no white space; '\0' at the end and, which is as wrong, in the text.
+ */
 static char peek(Parser *parser) {
-    while (*parser->at == ' ' || *parser->at == '\n' || *parser->at == '\t' || *parser->at == '\r') {
+    while (*parser->at == ' ' || *parser->at == '\n' || *parser->at == '\t' ||
+           *parser->at == '\r') {
         parser->at++;
     }
     return *parser->at;

@@ -2,9 +2,9 @@
  *
  * The model of value.h: texts, values, arrays that grow, objects that keep their members' order.
  *
- * An index slot names an entry for as long as the arrays live: removing a member only empties its entry,
- * which then matches no key. The next growth leaves such entries out. Functions that go down a
- * document recurse; the parser lets none be deeper than JSON_DEPTH_MAX.
+ * An index slot names an entry for as long as the arrays live: removing a member only empties its
+ * entry, which then matches no key. The next growth leaves such entries out. Functions that go down
+ * a document recurse; the parser lets none be deeper than JSON_DEPTH_MAX.
  */
 #include "value.h"
 
@@ -137,8 +137,8 @@ void array_reverse(Array *array) {
     ValueRef *items = cairn_get(array->items);
     for (size_t i = 0, j = array->count; i + 1 < j; i++) {
         j--;
-        Value *last = cairn_get(items[j]);
-        cairn_set(&items[j], cairn_swap(&items[i], last));
+        Value *first = cairn_swap(&items[i], cairn_get(items[j]));
+        cairn_set(&items[j], first);
     }
 }
 

@@ -2,10 +2,10 @@
  *
  * JSON values as Cairn objects.
  *
- * A Value is a tag, a number and one reference: to the text of a string, to an Array or to an Object.
- * Scalars never change; null, true and false are static objects that every document shares. Texts are
- * plain bytes with a '\0' behind them that may also hold '\0's: their length is text_length.
- * Nothing here is ever freed: what is no longer referred to is the collector's.
+ * A Value is a tag, a number and one reference: to the text of a string, to an Array or to an
+ * Object. Scalars never change; null, true and false are static objects that every document shares.
+ * Texts are plain bytes with a '\0' behind them that may also hold '\0's: their length is
+ * text_length. Nothing here is ever freed: what is no longer referred to is the collector's.
  *
  * What makes objects or lets containers grow returns NULL or false when there is no memory; the
  * container is then as before.
@@ -44,8 +44,8 @@ CAIRN_TYPE(Value, content);
 typedef cairn_ref(Value) ValueRef;
 
 typedef struct {
-    size_t count;             /* items in use */
-    size_t capacity;          /* items there is room for */
+    size_t count;              /* items in use */
+    size_t capacity;           /* items there is room for */
     cairn_ref(ValueRef) items; /* NULL while capacity is 0 */
 } Array;
 CAIRN_TYPE(Array, items);

@@ -2,8 +2,9 @@
  *
  * Values to text: compact, or indented by two spaces as iso-codes is.
  *
- * Strings are UTF-8 with the escapes that RFC 8259 demands and no others; integers are digits; reals are
- * the shortest digits that read back as the same double, always with a point or an exponent.
+ * Strings are UTF-8 with the escapes that RFC 8259 demands and no others; integers are digits;
+ * reals are the shortest digits that read back as the same double, always with a point or an
+ * exponent.
  */
 #include "json.h"
 

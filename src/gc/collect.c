@@ -78,8 +78,9 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     crn_epoch_run(is_bounded && kind == CAIRN_COUNT);
     uint64_t counted = crn_os_now_ns();
     if (kind != CAIRN_COUNT) {
+        uint64_t live = crn_live_bytes();
         crn_trace_run();
-        crn_gc.trace_at_bytes = crn_max(crn_live_bytes() * 2, CRN_MIB(32));
+        crn_pace_after_trace(live - crn_live_bytes());
     }
     uint64_t traced_ns = kind == CAIRN_COUNT ? 0 : crn_os_now_ns() - counted;
     note_figures(young_bytes);

@@ -77,9 +77,16 @@ static CRN_NOINLINE void check_first_count(char *object, const struct crn_block 
     }
 }
 
-static void promote(char *object, uint8_t *count, void **field) {
+static CRN_NOINLINE void promote(char *object, uint8_t *count, void **field) {
     struct crn_block *block = crn_block_of_start(object);
-    check_first_count(object, block, field);
+    /* The usual case, checked inline: a young slot of a block that a cursor is in or has left. */
+    uint64_t offset = (uint64_t)(object - block->base);
+    bool is_usual = (block->state == CRN_BLOCK_ACTIVE || block->state == CRN_BLOCK_SPENT) &&
+                    ((offset * block->reciprocal) >> 32) * block->slot_size == offset &&
+                    crn_is_young(block, object);
+    if (CRN_UNLIKELY(!is_usual || crn_heaps->next || !block->slot_size)) {
+        check_first_count(object, block, field);
+    }
     *count = 1;
     block->live++;
     size_t bytes = crn_object_bytes(block);

@@ -37,7 +37,7 @@ struct crn_gc {
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
-    uint64_t trace_at_bytes;
+    uint64_t trace_at_bytes, trace_multiple;
     double root_ns; /* of the last epochs, smoothed */
     /* Figures of the epoch under way. */
     uint64_t promoted_objects, promoted_bytes, freed_objects, freed_bytes;
@@ -73,6 +73,7 @@ void crn_heap_check(cairn_heap *heap);
 bool crn_pace_init(void);
 void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
                           uint64_t young_bytes);
+void crn_pace_after_trace(uint64_t freed_bytes);
 uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
 

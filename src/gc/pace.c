@@ -33,6 +33,7 @@ bool crn_pace_init(void) {
     crn_gc.budget_bytes = CEILING_BYTES / 4;
     crn_gc.budget_entries = 16 * CRN_LOG_ENTRIES;
     crn_gc.trace_at_bytes = TRACE_FLOOR;
+    crn_gc.trace_multiple = 2;
     crn_gc.started_ns = crn_gc.program_ns = crn_os_now_ns();
     return make_stack(&crn_gc.grey) && make_stack(&crn_gc.decrements) &&
            make_stack(&crn_gc.roots[0]) && make_stack(&crn_gc.roots[1]);
@@ -53,6 +54,13 @@ uint64_t crn_live_bytes(void) {
     return bytes;
 }
 
+void crn_pace_after_trace(uint64_t freed_bytes) {
+    uint64_t live = crn_live_bytes();
+    bool was_worth_it = freed_bytes > (live + freed_bytes) / 16;
+    crn_gc.trace_multiple = was_worth_it ? 2 : crn_min(crn_gc.trace_multiple * 2, 8);
+    crn_gc.trace_at_bytes = crn_max(live, TRACE_FLOOR / 2) * crn_gc.trace_multiple;
+}
+
 static uint64_t clamp(double value, uint64_t low, uint64_t high) {
     if (value < (double)low) return low;
     return value > (double)high ? high : (uint64_t)value;
@@ -71,8 +79,10 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     double share = goal / counting;
     /* Follow a worse figure at once and a better one by degrees: survival comes in bursts. */
     if (share > 1.5) share = 1.5;
+    /* Decrements that wait hold dead memory: come back sooner until none is left. */
+    if (crn_gc.decrements.count && share > 0.5) share = 0.5;
     double most = ((double)crn_settings.pause_goal_ns * 1.8 - crn_gc.root_ns) / counting;
-    most = most < share ? share : most;
+    if (most < share || crn_gc.decrements.count) most = share;
     uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
     ceiling = crn_min(ceiling, CRN_MIB(64));
     double rate = (double)young_bytes / (double)(cycle_ns + 1);
