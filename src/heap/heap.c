@@ -56,13 +56,13 @@ static void mark_free(struct crn_heap *heap, struct crn_block *block) {
     segment->free_map[index / 64] |= (uint64_t)1 << (index % 64);
     segment->free_count++;
     heap->free_block_count++;
-    list_push(&heap->free_blocks, block);
+    if (!segment->is_for_runs) list_push(&heap->free_blocks, block);
 }
 
 static void mark_taken(struct crn_heap *heap, struct crn_block *block) {
     struct crn_segment *segment = segment_of_block(block);
     size_t index = index_of_block(block);
-    list_remove(&heap->free_blocks, block);
+    if (!segment->is_for_runs) list_remove(&heap->free_blocks, block);
     segment->free_map[index / 64] &= ~((uint64_t)1 << (index % 64));
     segment->free_count--;
     heap->free_block_count--;
@@ -86,12 +86,13 @@ static void unlink_segment(struct crn_segment **list, struct crn_segment *segmen
     if (segment->next) segment->next->prev = segment->prev;
 }
 
-static struct crn_segment *add_segment(struct crn_heap *heap) {
+static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) {
     bool is_huge = heap->region.committed_count >= HUGE_FROM_SEGMENTS;
     char *memory = crn_segments_acquire(&heap->region, 1, CRN_SEGMENT_BLOCKY, is_huge);
     if (!memory) return NULL;
     struct crn_segment *segment = (struct crn_segment *)(void *)memory;
     segment->heap = heap;
+    segment->is_for_runs = is_for_runs;
     for (size_t i = CRN_SEGMENT_BLOCKS; i-- > CRN_FIRST_BLOCK;) {
         block_at(segment, i)->heap = heap;
         block_at(segment, i)->is_fresh = true;
@@ -110,9 +111,9 @@ static struct crn_block *take_blocks(struct crn_heap *heap, size_t count) {
     }
     struct crn_segment *segment = count == 1 ? NULL : heap->segments;
     for (;; segment = segment->next) {
-        if (!segment) segment = add_segment(heap);
+        if (!segment) segment = add_segment(heap, count > 1);
         if (!segment) return NULL;
-        if (segment->free_count < count) continue;
+        if (segment->free_count < count || segment->is_for_runs != (count > 1)) continue;
         size_t run = 0;
         for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
             run = (segment->free_map[i / 64] >> (i % 64)) & 1 ? run + 1 : 0;

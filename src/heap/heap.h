@@ -65,6 +65,7 @@ struct crn_segment {
     uint64_t free_map[2]; /* bit per block */
     uint32_t free_count;
     uint32_t segment_count; /* of a large object */
+    bool is_for_runs;       /* its blocks serve objects of several blocks only */
     struct crn_block large; /* its descriptor */
 };
 _Static_assert(sizeof(struct crn_segment) <= 1024, "the header lies before descriptor 8");
@@ -76,7 +77,7 @@ struct crn_heap {
     char name[32];
     struct crn_segment *segments; /* blocky ones */
     struct crn_segment *larges;
-    struct crn_block *free_blocks; /* most recently freed first: its lines are warm */
+    struct crn_block *free_blocks; /* of segments for single blocks, last freed first: still warm */
     size_t free_block_count;
     struct crn_block **partial; /* per bin: blocks with room */
     size_t partial_capacity;
