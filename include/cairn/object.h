@@ -219,47 +219,47 @@ extern "C" {
  * cairn_set_at(link, value): the same through a `T *const *`. */
 #define cairn_set(link, value)                                                                     \
     __extension__({                                                                                \
-        __typeof__(link) cairn_l_ = (link);                                                        \
-        CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), CAIRN_ERASE_(cairn_v_));                  \
+        __typeof__(link) cairn_ls_ = (link);                                                       \
+        CAIRN_VALUE_(cairn_vs_, cairn_ls_->p, value);                                              \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(&cairn_ls_->p), CAIRN_ERASE_(cairn_vs_));                \
     })
 #define cairn_set_at(link, value)                                                                  \
     __extension__({                                                                                \
-        __typeof__(link) cairn_l_ = (link);                                                        \
-        CAIRN_VALUE_(cairn_v_, *cairn_l_, value);                                                  \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(cairn_l_), CAIRN_ERASE_(cairn_v_));                      \
+        __typeof__(link) cairn_la_ = (link);                                                       \
+        CAIRN_VALUE_(cairn_va_, *cairn_la_, value);                                                \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(cairn_la_), CAIRN_ERASE_(cairn_va_));                    \
     })
 
 /* Reading. cairn_get(n->field) is n->field.p; cairn_load(&n->field) acquires. */
 #define cairn_get(reference) ((reference).p)
 #define cairn_load(link)                                                                           \
     __extension__({                                                                                \
-        __typeof__(link) cairn_l_ = (link);                                                        \
-        CAIRN_POINTER_OF_(cairn_l_->p)                                                             \
-        cairn_r_ = (CAIRN_POINTER_OF_(cairn_l_->p))__atomic_load_n(                                \
-            CAIRN_FIELD_ADDRESS_(&cairn_l_->p), __ATOMIC_ACQUIRE);                                 \
-        cairn_r_;                                                                                  \
+        __typeof__(link) cairn_lo_ = (link);                                                       \
+        CAIRN_POINTER_OF_(cairn_lo_->p)                                                            \
+        cairn_ro_ = (CAIRN_POINTER_OF_(cairn_lo_->p))__atomic_load_n(                              \
+            CAIRN_FIELD_ADDRESS_(&cairn_lo_->p), __ATOMIC_ACQUIRE);                                \
+        cairn_ro_;                                                                                 \
     })
 
 /* cairn_swap(&n->field, value) returns the old value. cairn_cas(&n->field, &expected, value) stores
  * if the field holds `expected`, else puts what it holds there; returns whether it stored. */
 #define cairn_swap(link, value)                                                                    \
     __extension__({                                                                                \
-        __typeof__(link) cairn_l_ = (link);                                                        \
-        CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
-        (CAIRN_POINTER_OF_(cairn_l_->p))                                                           \
-            cairn_swap_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), CAIRN_ERASE_(cairn_v_));               \
+        __typeof__(link) cairn_lw_ = (link);                                                       \
+        CAIRN_VALUE_(cairn_vw_, cairn_lw_->p, value);                                              \
+        (CAIRN_POINTER_OF_(cairn_lw_->p))                                                          \
+            cairn_swap_(CAIRN_FIELD_ADDRESS_(&cairn_lw_->p), CAIRN_ERASE_(cairn_vw_));             \
     })
 #define cairn_cas(link, expected, value)                                                           \
     __extension__({                                                                                \
-        __typeof__(link) cairn_l_ = (link);                                                        \
-        CAIRN_POINTER_OF_(cairn_l_->p) *cairn_e_ = (expected);                                     \
-        CAIRN_VALUE_(cairn_v_, cairn_l_->p, value);                                                \
-        void *cairn_x_ = CAIRN_ERASE_(*cairn_e_);                                                  \
-        bool cairn_d_ =                                                                            \
-            cairn_cas_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), &cairn_x_, CAIRN_ERASE_(cairn_v_));     \
-        if (!cairn_d_) *cairn_e_ = (CAIRN_POINTER_OF_(cairn_l_->p))cairn_x_;                       \
-        cairn_d_;                                                                                  \
+        __typeof__(link) cairn_lc_ = (link);                                                       \
+        CAIRN_POINTER_OF_(cairn_lc_->p) *cairn_ec_ = (expected);                                   \
+        CAIRN_VALUE_(cairn_vc_, cairn_lc_->p, value);                                              \
+        void *cairn_xc_ = CAIRN_ERASE_(*cairn_ec_);                                                \
+        bool cairn_dc_ =                                                                           \
+            cairn_cas_(CAIRN_FIELD_ADDRESS_(&cairn_lc_->p), &cairn_xc_, CAIRN_ERASE_(cairn_vc_));  \
+        if (!cairn_dc_) *cairn_ec_ = (CAIRN_POINTER_OF_(cairn_lc_->p))cairn_xc_;                   \
+        cairn_dc_;                                                                                 \
     })
 
 /* Store a word that is a reference or tagged bits into a CAIRN_WORD field. */

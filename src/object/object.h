@@ -33,7 +33,7 @@ struct cairn_heap {
 struct crn_settings {
     uint64_t pause_goal_ns;
     size_t limit_bytes;
-    bool is_tracing, is_verifying, is_traced_plan;
+    bool is_tracing, is_verifying;
     unsigned stress_collect;  /* CAIRN_STRESS=N: collect at every Nth slow path */
     unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
 };

