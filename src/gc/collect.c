@@ -70,10 +70,19 @@ static void audit(void) {
 #endif
 }
 
+static void report_caches(void) {
+    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
+            crn_cache_report(cache);
+        }
+    }
+}
+
 static void run_locked(cairn_collection kind, bool is_bounded) {
     crn_scan_prepare();
     uint64_t started = crn_os_now_ns();
     crn_world_stop();
+    report_caches();
     uint64_t young_bytes = crn_young_bytes();
     crn_epoch_run(is_bounded && kind == CAIRN_COUNT);
     uint64_t counted = crn_os_now_ns();

@@ -76,20 +76,25 @@ static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, str
         memset(from, 0, (size_t)(to - from));
         if (block->content == CRN_EXACT) clear_log_bits(from, to);
     }
-    __atomic_fetch_add(&cache->heap->allocated_bytes, (uint64_t)(to - from), __ATOMIC_RELAXED);
+    cache->unreported_bytes += (uint64_t)(to - from);
     cursor->limit = to;
 }
 
-/* The next run of free slots at or after `from`; false when the block has none. */
-static bool find_run(const struct crn_block *block, char *from, char **begin, char **end) {
-    size_t size = block->slot_size;
+/* The first free slot at or after `from`, or NULL. */
+static char *find_run(const struct crn_block *block, const char *from) {
     const uint8_t *counts = crn_count_of(block->base);
-    size_t step = size >> CRN_GRANULE_SHIFT;
+    size_t step = block->slot_size >> CRN_GRANULE_SHIFT;
     size_t index = (size_t)(from - block->base) >> CRN_GRANULE_SHIFT;
     size_t last = (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT;
     while (index < last && counts[index] != 0) index += step;
-    if (index >= last) return false;
-    *begin = block->base + (index << CRN_GRANULE_SHIFT);
+    return index < last ? block->base + (index << CRN_GRANULE_SHIFT) : NULL;
+}
+
+/* The end of the run of free slots that begins at `begin`. */
+static char *end_of_run(const struct crn_block *block, const char *begin) {
+    const uint8_t *counts = crn_count_of(block->base);
+    size_t index = (size_t)(begin - block->base) >> CRN_GRANULE_SHIFT;
+    size_t last = (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT;
     /* Counts of a slot's other granules are zero, so whole words may be skipped. */
     while (index + 8 <= last) {
         uint64_t word;
@@ -98,8 +103,21 @@ static bool find_run(const struct crn_block *block, char *from, char **begin, ch
         index += 8;
     }
     while (index < last && counts[index] == 0) index++;
-    *end = block->base + (index << CRN_GRANULE_SHIFT);
-    return true;
+    return block->base + (index << CRN_GRANULE_SHIFT);
+}
+
+/* In a fragmented block each run is a slot or two in memory that nobody has touched for long: ask
+ * for the following one while the program fills this one. */
+static void open_run(const struct crn_block *block, struct cairn_cursor *cursor,
+                     struct crn_run *run, char *begin) {
+    cursor->next = begin;
+    cursor->limit = begin;
+    run->end = end_of_run(block, begin);
+    const char *following = find_run(block, run->end);
+    if (!following) return;
+    for (size_t line = 0; line < block->slot_size && line < 256; line += 64) {
+        __builtin_prefetch(following + line, 1);
+    }
 }
 
 static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
@@ -114,27 +132,26 @@ static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
 
 static bool next_run(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run,
                      struct crn_bin *bin) {
-    char *begin = NULL, *end = NULL;
+    /* Asked anew, for an epoch may have freed slots since the look ahead; whatever the cursor passes
+     * over must have a count, or it would pass for young. */
+    char *begin = NULL;
     if (run->block) {
-        if (find_run(run->block, run->end, &begin, &end)) goto found;
-        leave(cursor, run);
+        begin = find_run(run->block, run->end);
+        if (!begin) leave(cursor, run);
     }
-    struct crn_block *block = crn_heap_take_block(cache->heap, bin);
-    if (!block) return false;
-    block->young_begin = block->base;
-    block->next = cache->acquired;
-    cache->acquired = block;
-    run->block = block;
-    cursor->next = cursor->limit = block->base;
-    block->cursor = cursor;
-    if (!find_run(block, block->base, &begin, &end)) {
-        leave(cursor, run);
-        return next_run(cache, cursor, run, bin);
+    while (!begin) {
+        struct crn_block *block = crn_heap_take_block(cache->heap, bin);
+        if (!block) return false;
+        block->young_begin = block->base;
+        block->next = cache->acquired;
+        cache->acquired = block;
+        run->block = block;
+        cursor->next = cursor->limit = block->base;
+        block->cursor = cursor;
+        begin = find_run(block, block->base);
+        if (!begin) leave(cursor, run);
     }
-found:
-    cursor->next = begin;
-    cursor->limit = begin;
-    run->end = end;
+    open_run(run->block, cursor, run, begin);
     return true;
 }
 
@@ -164,7 +181,7 @@ void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, siz
     if (!block) return NULL;
     block->next = cache->acquired;
     cache->acquired = block;
-    __atomic_fetch_add(&cache->heap->allocated_bytes, crn_object_bytes(block), __ATOMIC_RELAXED);
+    cache->unreported_bytes += crn_object_bytes(block);
     return block->base;
 }
 

@@ -102,8 +102,17 @@ struct crn_cache {
     struct crn_run *runs;         /* per bin */
     uint32_t capacity;
     struct crn_block *acquired; /* active and spent ones, linked by next */
+    uint64_t unreported_bytes;  /* taken, and not yet in the heap's figure */
     struct crn_cache *next;
 };
+
+/* A cache tells its heap what it took in lumps: an atomic addition waits for every store before it,
+ * and those before it are the zeroing of memory that is not in the cache. */
+enum { CRN_REPORT_BYTES = 16 * 1024 };
+CRN_INLINE void crn_cache_report(struct crn_cache *cache) {
+    __atomic_fetch_add(&cache->heap->allocated_bytes, cache->unreported_bytes, __ATOMIC_RELAXED);
+    cache->unreported_bytes = 0;
+}
 
 /* The runtime's own memory; zeroed; never from malloc, since threads are stopped inside malloc. */
 void *crn_meta_alloc(size_t bytes);
@@ -112,7 +121,7 @@ void crn_meta_free(void *memory, size_t bytes);
 bool crn_heap_init(struct crn_heap *heap, size_t region_bytes);
 void crn_heap_deinit(struct crn_heap *heap);
 
-struct crn_bin *crn_bin_of(uint32_t id);
+struct crn_bin *crn_bin_of(uint32_t id); /* one that was made */
 /* The bin of a type's single objects, or of its sized objects of one class; NULL without memory. */
 struct crn_bin *crn_bin_fixed(struct crn_type *type);
 struct crn_bin *crn_bin_sized(struct crn_type *type, uint32_t class_index);

@@ -31,13 +31,12 @@ static bool is_over_limit(const cairn_heap *heap) {
     return heap->limit_bytes && used > heap->limit_bytes && heap->core.free_block_count == 0;
 }
 
-static void *try_once(struct crn_thread *self, cairn_heap *heap, const struct request *request) {
+static void *try_once(cairn_heap *heap, struct crn_cache *cache, const struct request *request) {
     static unsigned calls;
     if (CRN_UNLIKELY(crn_settings.fail_allocation) &&
         __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == crn_settings.fail_allocation) {
         return NULL;
     }
-    struct crn_cache *cache = crn_cache_of(self, heap);
     if (!cache) return NULL;
     if (request->bin) return crn_cache_allocate(cache, request->bin);
     if (is_over_limit(heap)) return NULL;
@@ -47,12 +46,18 @@ static void *try_once(struct crn_thread *self, cairn_heap *heap, const struct re
 }
 
 static void *allocate(cairn_heap *heap, const struct request *request) {
-    struct crn_thread *self = crn_enter();
-    crn_hooks.allocated();
-    void *object = try_once(self, heap, request);
+    struct crn_cache *cache = crn_cache_of(crn_enter(), heap);
+    if (CRN_UNLIKELY(!cache || cache->unreported_bytes >= CRN_REPORT_BYTES ||
+                     crn_settings.stress_collect)) {
+        if (cache) crn_cache_report(cache);
+        crn_hooks.allocated();
+    } else if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
+        crn_hooks.poll();
+    }
+    void *object = try_once(heap, cache, request);
     if (CRN_UNLIKELY(!object)) {
         crn_hooks.emergency();
-        object = try_once(self, heap, request);
+        object = try_once(heap, crn_cache_of(crn_self(), heap), request);
     }
     return object;
 }
@@ -124,6 +129,12 @@ static struct crn_bin *publish_bin(cairn_type *type, struct crn_type *known) {
 }
 
 static void *new_enter(cairn_heap *heap, cairn_type *type) {
+    /* The usual case: a type with a bin, in the default heap. */
+    uint32_t bin = __atomic_load_n(&type->bin, __ATOMIC_ACQUIRE);
+    if (CRN_LIKELY(bin && !heap)) {
+        struct request request = {.bin = crn_bin_of(bin), .bytes = type->size};
+        return allocate_enter(crn_default_heap, &request);
+    }
     heap = chosen(heap);
     crn_enter();
     struct crn_type *known = crn_type_known(type);
