@@ -16,6 +16,14 @@
 #define CRN_NOINLINE __attribute__((noinline))
 #define CRN_LIKELY(x) __builtin_expect(!!(x), 1)
 #define CRN_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* In a loop that waits for another processor. */
+#if defined(__x86_64__)
+#define CRN_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define CRN_PAUSE() __asm__ volatile("yield")
+#else
+#define CRN_PAUSE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#endif
 #define CRN_PREFETCH(address) __builtin_prefetch((address), 1, 3)
 /* Conservative scans read stacks and foreign memory on purpose: no sanitizer may object. */
 #define CRN_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))

@@ -23,26 +23,27 @@ static void take_world(void) {
     }
 }
 
-/* "cairn: epoch 12 at 0.345 s: pause 0.41 ms (roots 0.03), young 8.0 -> 0.2 MB, live 41.3 MB,
- * freed 7.1 MB, committed 68 MB" and for a trace " trace 25.1 ms, freed 3.0 MB". Documented in
- * docs/tracing.md. */
-static void print_line(uint64_t pause_ns, uint64_t root_ns, uint64_t young_bytes,
+/* "cairn: epoch 12 at 0.345 s: pause 0.41 ms (stop 0.01, roots 0.03), young 8.0 -> 0.2 MB,
+ * live 41.3 MB, freed 7.1 MB, committed 68 MB" and for a trace " trace 25.1 ms, freed 3.0 MB".
+ * Documented in docs/tracing.md. */
+static void print_line(uint64_t pause_ns, uint64_t stopping_ns, uint64_t young_bytes,
                        uint64_t traced_ns) {
     char line[320];
     size_t committed = 0;
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         committed += heap->core.region.committed_count << CRN_SEGMENT_SHIFT;
     }
-    int length = snprintf(line, sizeof(line),
-                          "cairn: epoch %llu at %.3f s: pause %.3f ms (roots %.3f), young %.2f -> "
-                          "%.2f MB, live %.1f MB, "
-                          "freed %.2f MB, queued %zu, committed %.0f MB, next %.2f MB",
-                          (unsigned long long)crn_gc.epoch,
-                          (double)(crn_os_now_ns() - crn_gc.started_ns) / 1e9,
-                          (double)pause_ns / 1e6, (double)root_ns / 1e6, (double)young_bytes / 1e6,
-                          (double)crn_gc.promoted_bytes / 1e6, (double)crn_live_bytes() / 1e6,
-                          (double)crn_gc.freed_bytes / 1e6, crn_gc.decrements.count,
-                          (double)committed / 1e6, (double)crn_gc.budget_bytes / 1e6);
+    int length = snprintf(
+        line, sizeof(line),
+        "cairn: epoch %llu at %.3f s: pause %.3f ms (stop %.3f, roots %.3f), young %.2f -> "
+        "%.2f MB, live %.1f MB, "
+        "freed %.2f MB, queued %zu, committed %.0f MB, next %.2f MB",
+        (unsigned long long)crn_gc.epoch, (double)(crn_os_now_ns() - crn_gc.started_ns) / 1e9,
+        (double)pause_ns / 1e6, (double)stopping_ns / 1e6, crn_gc.last_root_ns / 1e6,
+        (double)young_bytes / 1e6, (double)crn_gc.promoted_bytes / 1e6,
+        (double)crn_live_bytes() / 1e6, (double)crn_gc.freed_bytes / 1e6,
+        crn_gc.workers[0].decrements.count, (double)committed / 1e6,
+        (double)crn_gc.budget_bytes / 1e6);
     if (traced_ns) {
         length += snprintf(line + length, sizeof(line) - (size_t)length, ", trace %.3f ms",
                            (double)traced_ns / 1e6);
@@ -50,15 +51,6 @@ static void print_line(uint64_t pause_ns, uint64_t root_ns, uint64_t young_bytes
     line[length++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, line, (size_t)length);
     (void)ignored;
-}
-
-static void note_figures(uint64_t young_bytes) {
-    struct crn_heap *only = &crn_default_heap->core;
-    only->freed_count_bytes += crn_gc.freed_bytes;
-    only->freed_count_objects += crn_gc.freed_objects;
-    if (young_bytes > crn_gc.promoted_bytes) {
-        only->freed_young_bytes += young_bytes - crn_gc.promoted_bytes;
-    }
 }
 
 static void audit(void) {
@@ -82,6 +74,7 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     crn_scan_prepare();
     uint64_t started = crn_os_now_ns();
     crn_world_stop();
+    uint64_t stopping_ns = crn_os_now_ns() - started;
     report_caches();
     uint64_t young_bytes = crn_young_bytes();
     crn_epoch_run(is_bounded && kind == CAIRN_COUNT);
@@ -92,13 +85,12 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
         crn_pace_after_trace(live - crn_live_bytes());
     }
     uint64_t traced_ns = kind == CAIRN_COUNT ? 0 : crn_os_now_ns() - counted;
-    note_figures(young_bytes);
     audit();
     if (is_bounded) crn_histogram_add(&crn_gc.pauses, counted - started);
     crn_gc.pause_total_ns += counted - started;
     crn_world_start();
     if (crn_settings.is_tracing) {
-        print_line(counted - started, (uint64_t)crn_gc.root_ns, young_bytes, traced_ns);
+        print_line(counted - started, stopping_ns, young_bytes, traced_ns);
     }
 }
 
@@ -237,7 +229,7 @@ cairn_status cairn_heap_destroy(cairn_heap *heap) {
     /* An epoch settles every log entry, so that only queues and roots can name the heap. */
     run_locked(CAIRN_COUNT, false);
     crn_world_stop();
-    purge_stack(heap, &crn_gc.decrements);
+    purge_stack(heap, &crn_gc.workers[0].decrements);
     purge_stack(heap, &crn_gc.roots[0]);
     purge_stack(heap, &crn_gc.roots[1]);
     crn_extras_each_locked(drop_extra, heap);

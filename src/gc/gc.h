@@ -23,24 +23,49 @@ struct crn_histogram {
     uint64_t total, min, max;
 };
 
+/* Who counts: the coordinator, and stopped threads that volunteer. */
+enum { CRN_WORKERS_MAX = 8 };
+struct crn_worker {
+    _Alignas(128) struct crn_stack grey; /* objects whose fields are to be counted or marked */
+    struct crn_stack decrements;         /* objects to take one count from */
+    struct crn_thread *thread;           /* whose log it takes first */
+    struct crn_heap *heap;               /* of the figures */
+    uint64_t promoted_objects, promoted_bytes, freed_objects, freed_bytes;
+    uint64_t entries; /* of the log, this epoch */
+};
+
+struct crn_team {
+    struct crn_lock lock;
+    struct crn_stack pool; /* work given away */
+    void (*job)(struct crn_worker *worker);
+    unsigned seat_count;
+    uint32_t seats_taken; /* atomic; a bit per volunteer */
+    uint32_t working;     /* atomic; volunteers within a job */
+    uint32_t hungry;      /* atomic; workers that wait for work */
+    bool is_open;         /* atomic */
+    bool has_chunks;      /* atomic; some thread's log may have one */
+};
+extern struct crn_team crn_team;
+
 struct crn_gc {
     struct crn_lock world;
-    struct crn_stack grey;       /* objects whose fields are to be counted or marked */
-    struct crn_stack decrements; /* objects to take one count from */
-    struct crn_stack roots[2];   /* rooted in even and in odd epochs */
-    unsigned parity;             /* of the last epoch */
+    struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
+    struct crn_stack deferred;                  /* for one worker alone; see count.c */
+    struct crn_stack roots[2];                  /* rooted in even and in odd epochs */
+    unsigned parity;                            /* of the last epoch */
     size_t
-        real_root_count; /* of roots[parity]: found by threads and ranges, not by untyped memory */
-    bool is_bounded;     /* the epoch under way stops decrementing at the goal */
+        real_root_count;  /* of roots[parity]: found by threads and ranges, not by untyped memory */
+    uint64_t deadline_ns; /* when decrementing stops; 0: when all are done */
     uint64_t epoch, trace_number;
     uint64_t started_ns, program_ns;
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
     uint64_t trace_at_bytes, trace_multiple;
-    double root_ns; /* of the last epochs, smoothed */
+    double root_ns;      /* of the last epochs, smoothed */
+    double last_root_ns; /* of the last epoch */
     /* Figures of the epoch under way. */
-    uint64_t promoted_objects, promoted_bytes, freed_objects, freed_bytes;
+    uint64_t promoted_bytes, freed_bytes; /* atomic */
     struct crn_histogram pauses;
     uint64_t trace_ns_max, pause_total_ns, root_total_ns;
 };
@@ -62,10 +87,34 @@ void crn_scan_prepare(void); /* before the stop: asks the loader what is loaded 
 void crn_scan_roots(void (*visit)(void *word));
 void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
 
+/* team.c: runs a job to its end, by the coordinator alone or with who volunteers. */
+void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *));
+void crn_team_volunteer(struct crn_thread *self); /* while stopped: helps until there is no need */
+void crn_team_share(struct crn_stack *stack);
+bool crn_team_take(struct crn_stack *stack);
+CRN_INLINE bool crn_team_is_hungry(void) {
+    return __atomic_load_n(&crn_team.hungry, __ATOMIC_RELAXED) != 0 &&
+           __atomic_load_n(&crn_team.pool.count, __ATOMIC_RELAXED) == 0;
+}
+
+/* count.c: by the coordinator; the world is stopped. */
+void crn_count_logs(void);
+void crn_count_drain(void);
+void crn_count_decrements(uint64_t deadline_ns);
+void crn_count_increment(void *object);
+void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
+void crn_object_free(struct crn_block *block, char *object);   /* count to zero, figures, lists */
+void crn_worker_flush(struct crn_worker *worker);              /* figures, to their heap */
+
+CRN_INLINE bool crn_is_foreign(const void *value) {
+    return (uintptr_t)value - (uintptr_t)crn_space.low >=
+           (uintptr_t)crn_space.high - (uintptr_t)crn_space.low;
+}
+
 /* epoch.c, trace.c, verify.c: the world is stopped. */
 void crn_epoch_run(bool is_bounded);
+void crn_root_untyped(const struct crn_block *block, char *object);
 void crn_trace_run(void);
-void crn_object_free(struct crn_block *block, char *object); /* count to zero, figures, lists */
 void crn_verify(void);
 void crn_heap_check(cairn_heap *heap);
 

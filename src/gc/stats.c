@@ -18,7 +18,8 @@ cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats) {
     struct crn_thread *self = crn_enter();
     if (!heap) heap = crn_default_heap;
     struct crn_heap *core = &heap->core;
-    for (struct crn_cache *cache = self->caches; cache; cache = cache->next) crn_cache_report(cache);
+    for (struct crn_cache *cache = self->caches; cache; cache = cache->next)
+        crn_cache_report(cache);
     crn_lock_acquire(&core->lock);
     struct sums sums = {0};
     crn_heap_each_block(core, sum_block, &sums);

@@ -23,9 +23,20 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
-enum { SPINS_BEFORE_SIGNAL = 2000 };
+enum { SPINS_BEFORE_SIGNAL = 500, SPINS_BEFORE_SLEEP = 2000 };
 
 static struct sigaction previous;
+
+/* The coordinator sleeps on `answers` once it has waited for a while: on a busy machine the thread
+ * that it waits for may need its processor. It sets is_waiting, then looks at the thread's state; a
+ * thread sets its state, then looks at is_waiting: one sees the other. */
+static uint32_t answers, is_waiting;
+
+static void answer(void) {
+    if (CRN_LIKELY(!__atomic_load_n(&is_waiting, __ATOMIC_SEQ_CST))) return;
+    __atomic_fetch_add(&answers, 1, __ATOMIC_SEQ_CST);
+    crn_futex_wake(&answers, 1);
+}
 
 /* Registers go to this frame, which lies above stopped_at; the caller's frames lie above it. */
 static CRN_NOINLINE void stand_still(struct crn_thread *self) {
@@ -36,6 +47,9 @@ static CRN_NOINLINE void stand_still(struct crn_thread *self) {
     self->stopped_at = (char *)registers < here ? (char *)registers : here;
     do {
         __atomic_store_n(&self->state, CRN_THREAD_STOPPED, __ATOMIC_SEQ_CST);
+        answer();
+        /* Not from a handler on another stack: those are small. */
+        if (!self->interrupted_at) crn_team_volunteer(self);
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
             crn_futex_wait(&cairn_runtime.stop, 1);
         }
@@ -46,8 +60,11 @@ static CRN_NOINLINE void stand_still(struct crn_thread *self) {
 
 void crn_stop_if_asked(void) {
     struct crn_thread *self = crn_self();
-    if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) || !self) return;
-    stand_still(self);
+    if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE))) return;
+    if (self)
+        stand_still(self);
+    else
+        answer(); /* a thread that has just gone */
 }
 
 void cairn_stop_poll_(void) {
@@ -100,17 +117,26 @@ static bool is_still(struct crn_thread *thread) {
     return __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) != CRN_THREAD_RUNNING;
 }
 
+static void wait_for(struct crn_thread *thread) {
+    for (unsigned spins = 0; !is_still(thread); spins++) {
+        if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
+        if (spins < SPINS_BEFORE_SLEEP) {
+            CRN_PAUSE();
+            continue;
+        }
+        uint32_t seen = __atomic_load_n(&answers, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&is_waiting, 1, __ATOMIC_SEQ_CST);
+        if (!is_still(thread)) crn_futex_wait(&answers, seen);
+        __atomic_store_n(&is_waiting, 0, __ATOMIC_SEQ_CST);
+    }
+}
+
 void crn_world_stop(void) {
     struct crn_thread *self = crn_self();
     crn_lock_acquire(&crn_threads_lock);
     __atomic_store_n(&cairn_runtime.stop, 1, __ATOMIC_SEQ_CST);
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
-        if (thread == self) continue;
-        for (unsigned spins = 0; !is_still(thread); spins++) {
-            if (spins == SPINS_BEFORE_SIGNAL)
-                crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
-            if (spins > SPINS_BEFORE_SIGNAL) sched_yield();
-        }
+        if (thread != self) wait_for(thread);
     }
 }
 
@@ -132,6 +158,7 @@ CRN_NOINLINE void cairn_blocking_begin(void) {
     (void)setjmp(self->registers);
     self->stopped_at = __builtin_frame_address(0);
     __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
+    answer();
 }
 
 /* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. */
@@ -145,5 +172,6 @@ void cairn_blocking_end(void) {
         __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
         if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) return;
         __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
+        answer();
     }
 }

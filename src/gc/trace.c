@@ -69,7 +69,7 @@ static void mark(char *object) {
     *bit.byte |= bit.mask;
     if (crn_block_of_start(object)->content == CRN_LEAF) return;
     CRN_PREFETCH(object);
-    crn_push(&crn_gc.grey, object);
+    crn_push(&crn_gc.workers[0].grey, object);
 }
 
 static bool is_counted(const void *value) {
@@ -91,8 +91,8 @@ static void mark_word(void *word) {
 }
 
 static void drain_marks(void) {
-    while (crn_gc.grey.count) {
-        char *object = crn_gc.grey.items[--crn_gc.grey.count];
+    while (crn_gc.workers[0].grey.count) {
+        char *object = crn_gc.workers[0].grey.items[--crn_gc.workers[0].grey.count];
         struct crn_block *block = crn_block_of_start(object);
         if (block->content == CRN_EXACT) {
             crn_each_field(block, object, mark_field, block);
@@ -116,12 +116,12 @@ static void judge_finalizable(struct crn_extra *extra, void *context) {
     (void)context;
     char *object = extra->object;
     bool is_due = extra->is_finalizable && !extra->is_finalized && !extra->is_deleted;
-    if (is_due && !is_marked(object)) crn_push(&crn_gc.decrements, object);
+    if (is_due && !is_marked(object)) crn_push(&crn_gc.workers[0].decrements, object);
 }
 
 static void mark_finalizable(void) {
     crn_extras_each_locked(judge_finalizable, NULL);
-    struct crn_stack *due = &crn_gc.decrements;
+    struct crn_stack *due = &crn_gc.workers[0].decrements;
     while (due->count) {
         char *object = due->items[--due->count];
         if (!crn_extra_died(object, crn_block_of_start(object))) continue;
@@ -212,9 +212,9 @@ static void clear_marks(cairn_heap *heap) {
 }
 
 void crn_trace_run(void) {
-    CRN_ASSERT(crn_gc.decrements.count == 0);
+    CRN_ASSERT(crn_gc.workers[0].decrements.count == 0);
     uint64_t started = crn_os_now_ns();
-    uint64_t freed_objects = crn_gc.freed_objects, freed_bytes = crn_gc.freed_bytes;
+    uint64_t freed_by_count = crn_gc.freed_bytes;
     is_tally_lost = false;
     struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
     for (size_t i = 0; i < crn_gc.real_root_count; i++) mark(roots->items[i]);
@@ -227,15 +227,18 @@ void crn_trace_run(void) {
     }
     if (!is_tally_lost) lower_stuck();
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
-        uint64_t bytes = crn_gc.freed_bytes, objects = crn_gc.freed_objects;
-        crn_heap_each_block(&heap->core, free_block, NULL);
-        heap->core.freed_trace_bytes += crn_gc.freed_bytes - bytes;
-        heap->core.freed_trace_objects += crn_gc.freed_objects - objects;
+        struct crn_heap *core = &heap->core;
+        uint64_t bytes = core->freed_count_bytes, objects = core->freed_count_objects;
+        crn_heap_each_block(core, free_block, NULL);
+        crn_worker_flush(&crn_gc.workers[0]);
+        core->freed_trace_bytes += core->freed_count_bytes - bytes;
+        core->freed_trace_objects += core->freed_count_objects - objects;
+        core->freed_count_bytes = bytes;
+        core->freed_count_objects = objects;
         clear_marks(heap);
         crn_heap_trim(&heap->core);
     }
-    crn_gc.freed_objects = freed_objects;
-    crn_gc.freed_bytes = freed_bytes;
+    crn_gc.freed_bytes = freed_by_count;
     crn_gc.trace_number++;
     uint64_t took = crn_os_now_ns() - started;
     if (took > crn_gc.trace_ns_max) crn_gc.trace_ns_max = took;

@@ -132,8 +132,8 @@ static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
 
 static bool next_run(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run,
                      struct crn_bin *bin) {
-    /* Asked anew, for an epoch may have freed slots since the look ahead; whatever the cursor passes
-     * over must have a count, or it would pass for young. */
+    /* Asked anew, for an epoch may have freed slots since the look ahead; whatever the cursor
+     * passes over must have a count, or it would pass for young. */
     char *begin = NULL;
     if (run->block) {
         begin = find_run(run->block, run->end);

@@ -52,7 +52,7 @@ static void list_remove(struct crn_block **list, struct crn_block *block) {
 static void mark_free(struct crn_heap *heap, struct crn_block *block) {
     struct crn_segment *segment = segment_of_block(block);
     size_t index = index_of_block(block);
-    block->state = CRN_BLOCK_FREE;
+    __atomic_store_n(&block->state, CRN_BLOCK_FREE, __ATOMIC_RELAXED);
     segment->free_map[index / 64] |= (uint64_t)1 << (index % 64);
     segment->free_count++;
     heap->free_block_count++;
@@ -243,7 +243,7 @@ static bool grow_partial(struct crn_heap *heap, uint32_t id) {
 void crn_block_has_room(struct crn_block *block) {
     struct crn_heap *heap = block->heap;
     if (block->state != CRN_BLOCK_FULL || !grow_partial(heap, block->bin->id)) return;
-    block->state = CRN_BLOCK_PARTIAL;
+    __atomic_store_n(&block->state, CRN_BLOCK_PARTIAL, __ATOMIC_RELAXED);
     list_push(&heap->partial[block->bin->id], block);
 }
 

@@ -82,8 +82,9 @@ struct crn_heap {
     struct crn_block **partial; /* per bin: blocks with room */
     size_t partial_capacity;
     /* Figures; atomic where threads allocate, plain where the world is stopped. */
-    uint64_t allocated_bytes; /* atomic; taken by cursors and objects of their own */
-    uint64_t live_bytes, live_objects;
+    uint64_t allocated_bytes;          /* atomic; taken by cursors and objects of their own */
+    uint64_t live_bytes, live_objects; /* atomic while several workers count */
+    uint64_t promoted_bytes;           /* in this epoch */
     uint64_t freed_count_bytes, freed_count_objects, freed_trace_bytes, freed_trace_objects;
     uint64_t freed_young_bytes, deleted_objects;
     uint64_t epoch_allocated_bytes; /* allocated_bytes at the last epoch */

@@ -39,7 +39,8 @@ static void thread_exits(void *argument) {
     cairn_thread.self = NULL;
     /* Release: the collector sees the caches as they were left. It frees the record at its next
      * epoch. */
-    __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
+    __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_SEQ_CST);
+    crn_hooks.poll(); /* a coordinator may be waiting for this thread */
     cairn_section_leave_();
 }
 

@@ -89,6 +89,13 @@ size_t crn_os_resident(void) {
 
 /* ---- Time, threads, signals ------------------------------------------------------------------ */
 
+unsigned crn_os_processor_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? (unsigned)count : 1;
+}
+
 uint64_t crn_os_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

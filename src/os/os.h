@@ -27,6 +27,7 @@ size_t crn_os_resident(void);                      /* of the process in bytes */
 enum { CRN_STOP_SIGNAL = SIGURG };
 
 uint64_t crn_os_now_ns(void);
+unsigned crn_os_processor_count(void); /* that this process may run on; at least 1 */
 int crn_os_thread_id(void);
 int crn_os_process_id(void);
 
