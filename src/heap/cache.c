@@ -30,6 +30,11 @@ static bool grow(struct crn_cache *cache, uint32_t id) {
         runs[i] = cache->runs[i];
         if (runs[i].block) runs[i].block->cursor = &cursors[i];
     }
+    /* The inline path of this thread must not see the old row again. */
+    if (cairn_thread.cursors == cache->cursors && cache->cursors) {
+        cairn_thread.cursors = cursors;
+        cairn_thread.cursor_count = capacity;
+    }
     crn_meta_free(cache->cursors, cache->capacity * sizeof(*cursors));
     crn_meta_free(cache->runs, cache->capacity * sizeof(*runs));
     cache->cursors = cursors;

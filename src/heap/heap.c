@@ -138,6 +138,12 @@ static void open_block(struct crn_block *block, struct crn_type *type, char *bas
     block->state = CRN_BLOCK_ACTIVE;
 }
 
+/* Whatever a block held before, none of its words is a field to log until its new type says so. */
+static void forget_log_bits(const struct crn_block *block) {
+    uintptr_t a = (uintptr_t)memory_of_block(block) & crn_space.mask;
+    memset(cairn_runtime.log_bits + (a >> 6), 0, CRN_BLOCK_BYTES >> 6);
+}
+
 /* ---- For caches
  * -------------------------------------------------------------------------------------- */
 
@@ -148,6 +154,7 @@ struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin
         list_remove(&heap->partial[bin->id], block);
         block->state = CRN_BLOCK_ACTIVE;
     } else if ((block = take_blocks(heap, 1)) != NULL) {
+        if (!block->is_fresh) forget_log_bits(block);
         char *memory = memory_of_block(block);
         size_t slots = CRN_BLOCK_BYTES / bin->slot_size;
         open_block(block, bin->type, memory, memory + slots * bin->slot_size);
@@ -193,7 +200,10 @@ struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type
     crn_lock_release(&heap->lock);
     if (!head) return NULL;
     for (size_t i = 0; i < count; i++) {
-        if (!head[i].is_fresh) memset(memory_of_block(&head[i]), 0, CRN_BLOCK_BYTES);
+        if (!head[i].is_fresh) {
+            forget_log_bits(&head[i]);
+            memset(memory_of_block(&head[i]), 0, CRN_BLOCK_BYTES);
+        }
         head[i].is_fresh = false;
     }
     return head;
