@@ -52,7 +52,7 @@ struct cairn_runtime {
 struct cairn_thread {
     struct cairn_cursor *cursors; /* of the default heap, indexed by bin */
     uint32_t cursor_count;        /* entries in cursors, at least 1 */
-    volatile uint32_t no_stop;    /* nesting; a stop signal that finds it nonzero sets `deferred` */
+    volatile uint32_t no_stop;    /* depth; a stop signal that finds it nonzero sets `deferred` */
     volatile uint32_t deferred;   /* a stop waits for the end of the section */
     void *self;                   /* the thread's record, NULL before registration */
 };
@@ -65,6 +65,15 @@ CAIRN_API void cairn_stop_poll_(void);
 CAIRN_API void cairn_store_slow_(void **field, void *value);
 CAIRN_API void cairn_log_slow_(void **field);
 
+/* Behind a section: a stop that came within it happens now. */
+static inline void cairn_stop_check_(void) {
+#if defined(__SANITIZE_THREAD__)
+    if (CAIRN_UNLIKELY_(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) cairn_stop_poll_();
+#else
+    if (CAIRN_UNLIKELY_(cairn_thread.deferred)) cairn_stop_poll_();
+#endif
+}
+
 /* A section that no stop may enter: what it tests and what it stores belong together. */
 static inline void cairn_section_enter_(void) {
     cairn_thread.no_stop = cairn_thread.no_stop + 1;
@@ -75,11 +84,7 @@ static inline void cairn_section_leave_(void) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     cairn_thread.no_stop = cairn_thread.no_stop - 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-#if defined(__SANITIZE_THREAD__)
-    if (CAIRN_UNLIKELY_(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) cairn_stop_poll_();
-#else
-    if (CAIRN_UNLIKELY_(cairn_thread.deferred)) cairn_stop_poll_();
-#endif
+    cairn_stop_check_();
 }
 
 static inline bool cairn_field_is_logged_(const void *field) {
@@ -88,31 +93,45 @@ static inline bool cairn_field_is_logged_(const void *field) {
     return (__atomic_load_n(byte, __ATOMIC_RELAXED) >> ((address >> 3) & 7)) & 1;
 }
 
+/* The same around the barrier, called by the program alone and so never nested: two plain stores,
+ * where adding and subtracting would make each barrier wait for the one before it. */
+static inline void cairn_barrier_enter_(void) {
+    cairn_thread.no_stop = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void cairn_barrier_leave_(void) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    cairn_thread.no_stop = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    cairn_stop_check_();
+}
+
 /* The barrier. Test, log and store are one section: see docs/design.md, "The barrier". */
 static inline void cairn_store_(void **field, void *value) {
-    cairn_section_enter_();
+    cairn_barrier_enter_();
     if (CAIRN_UNLIKELY_(cairn_field_is_logged_(field))) {
         cairn_store_slow_(field, value);
     } else {
         __atomic_store_n(field, value, __ATOMIC_RELEASE);
     }
-    cairn_section_leave_();
+    cairn_barrier_leave_();
 }
 
 static inline void *cairn_swap_(void **field, void *value) {
-    cairn_section_enter_();
+    cairn_barrier_enter_();
     if (CAIRN_UNLIKELY_(cairn_field_is_logged_(field))) cairn_log_slow_(field);
     void *old = __atomic_exchange_n(field, value, __ATOMIC_ACQ_REL);
-    cairn_section_leave_();
+    cairn_barrier_leave_();
     return old;
 }
 
 static inline bool cairn_cas_(void **field, void **expected, void *value) {
-    cairn_section_enter_();
+    cairn_barrier_enter_();
     if (CAIRN_UNLIKELY_(cairn_field_is_logged_(field))) cairn_log_slow_(field);
     bool done = __atomic_compare_exchange_n(field, expected, value, false, __ATOMIC_ACQ_REL,
                                             __ATOMIC_ACQUIRE);
-    cairn_section_leave_();
+    cairn_barrier_leave_();
     return done;
 }
 

@@ -168,15 +168,15 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
     if (!heap && bin < cairn_thread.cursor_count) {
         struct cairn_cursor *cursor = cairn_thread.cursors + bin;
         size_t slot = CAIRN_SLOT_SIZE_(type->size);
-        cairn_section_enter_();
+        cairn_barrier_enter_();
         if (slot <= (size_t)(cursor->limit - cursor->next)) {
             object = cursor->next;
             cursor->next += slot;
             memcpy(object, initial, type->size);
-            cairn_section_leave_();
+            cairn_barrier_leave_();
             return object;
         }
-        cairn_section_leave_();
+        cairn_barrier_leave_();
     }
     object = new_enter(heap, type);
     if (!object) return NULL;

@@ -84,6 +84,11 @@ void cairn_store_slow_(void **field, void *value) {
     crn_leave();
 }
 
+void crn_store_null(void **field) {
+    if (cairn_field_is_logged_(field)) cairn_store_slow_(field, NULL);
+    __atomic_store_n(field, NULL, __ATOMIC_RELEASE);
+}
+
 void crn_log_range(char *low, char *high) {
     struct crn_thread *self = crn_self();
     if (crn_segment_kind(low) == CRN_SEGMENT_NONE) return;

@@ -221,6 +221,9 @@ void crn_finalizers_pending(void (*visit)(void *object, void *context), void *co
 
 void crn_roots_each(void (*visit)(char *low, char *high, void *context), void *context);
 
+/* cairn_set(field, NULL) by the runtime itself, in a no-stop section. */
+void crn_store_null(void **field);
+
 /* Log every set field in [low, high), so that plain stores may follow. In a no-stop section. */
 void crn_log_range(char *low, char *high);
 

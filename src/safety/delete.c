@@ -119,7 +119,7 @@ static char *bury(char *object, size_t bytes, const char *type, const char *file
 
 static void clear_field(void **field, void *context) {
     (void)context;
-    cairn_store_(field, NULL);
+    crn_store_null(field);
 }
 
 /* References become NULL through the barrier, every other word poison. */
