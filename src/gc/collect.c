@@ -70,6 +70,14 @@ static void report_caches(void) {
     }
 }
 
+static bool has_spare_processor(void) {
+    unsigned running = 1;
+    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        running += __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == CRN_THREAD_STOPPED;
+    }
+    return running < crn_gc.processor_count;
+}
+
 static void run_locked(cairn_collection kind, bool is_bounded) {
     crn_scan_prepare();
     uint64_t started = crn_os_now_ns();
@@ -86,6 +94,7 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     }
     uint64_t traced_ns = kind == CAIRN_COUNT ? 0 : crn_os_now_ns() - counted;
     audit();
+    crn_gc.has_spare_processor = has_spare_processor();
     if (is_bounded) crn_histogram_add(&crn_gc.pauses, counted - started);
     crn_gc.pause_total_ns += counted - started;
     crn_world_start();
@@ -100,8 +109,11 @@ static void collect(cairn_collection kind, bool is_bounded) {
     /* Somebody else's epoch while this thread waited is as good. */
     bool is_done = is_bounded && kind == CAIRN_COUNT && crn_gc.epoch != before;
     if (!is_done) run_locked(kind, is_bounded);
+    bool has_helper = crn_gc.has_spare_processor;
     crn_lock_release(&crn_gc.world);
-    if (!is_done) crn_finalizers_signal();
+    if (is_done) return;
+    if (has_helper && __atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED)) crn_reclaim_wake();
+    crn_finalizers_signal();
 }
 
 void crn_collect(cairn_collection kind) {
@@ -128,7 +140,16 @@ static bool is_trace_due(void) {
            (heap->core.region.committed_count << CRN_SEGMENT_SHIFT) > heap->limit_bytes;
 }
 
-static void allocated(void) {
+/* A heap that would grow while dead memory is queued frees twice what it takes. */
+static void reclaim(const cairn_heap *heap) {
+    bool would_grow = __atomic_load_n(&heap->core.free_block_count, __ATOMIC_RELAXED) == 0;
+    if (would_grow && crn_gc.is_behind)
+        crn_count_help(2 * CRN_REPORT_BYTES);
+    else
+        crn_count_slice();
+}
+
+static void allocated(const cairn_heap *heap) {
     static unsigned calls;
     bool is_forced =
         crn_settings.stress_collect &&
@@ -141,6 +162,7 @@ static void allocated(void) {
         else
             collect(CAIRN_COUNT, true);
     } else {
+        reclaim(heap);
         crn_stop_if_asked();
     }
 }
@@ -152,6 +174,7 @@ static void logged(void) {
         !crn_self()->spare) {
         collect(CAIRN_COUNT, true);
     } else {
+        crn_count_slice();
         crn_stop_if_asked();
     }
 }
@@ -177,6 +200,7 @@ static void after_fork_in_child(void) {
     if (!crn_self()) return;
     crn_thread_forget_others();
     crn_finalizers_forget_thread();
+    crn_reclaim_forget_thread();
     after_fork();
 }
 
@@ -230,6 +254,7 @@ cairn_status cairn_heap_destroy(cairn_heap *heap) {
     run_locked(CAIRN_COUNT, false);
     crn_world_stop();
     purge_stack(heap, &crn_gc.workers[0].decrements);
+    purge_stack(heap, &crn_gc.postponed);
     purge_stack(heap, &crn_gc.roots[0]);
     purge_stack(heap, &crn_gc.roots[1]);
     crn_extras_each_locked(drop_extra, heap);

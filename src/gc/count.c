@@ -10,9 +10,11 @@
  *  - A count is lowered by compare-and-swap as long as it is above one. At one there is one
  *    decrement left to apply, since no count is below the decrements queued for it: so the worker
  *    that reads one is alone with the object, and may read its fields and write the zero last.
- *  - Log bits share bytes: they are set by atomic or. Live numbers of blocks are atomic; whoever
- *    brings one to a threshold moves the block to its list under the heap's lock, and looks at the
- *    block's state there: of two thresholds that two workers pass, the later one may come first.
+ *  - Log bits share bytes: they are set by atomic or; those of promoted single objects are set
+ *    block by block when the epoch settles it, by the coordinator alone.
+ *  - The numbers of a block are atomic; whoever brings `live` to a threshold moves the block to its
+ * list under the heap's lock, and looks at the block's state there: of two thresholds that two
+ * workers pass, the later one may come first.
  *  - Root bits, root lists and extras are not made for two: untyped objects that were promoted, and
  *    objects with extras that ran out of counts, wait in `deferred` until one worker is alone.
  *
@@ -27,17 +29,12 @@
 void crn_worker_flush(struct crn_worker *worker) {
     struct crn_heap *heap = worker->heap;
     if (heap) {
-        uint64_t objects = worker->promoted_objects - worker->freed_objects;
-        uint64_t bytes = worker->promoted_bytes - worker->freed_bytes;
-        __atomic_fetch_add(&heap->live_objects, objects, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&heap->live_bytes, bytes, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&heap->promoted_bytes, worker->promoted_bytes, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&heap->live_objects, worker->freed_objects, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&heap->live_bytes, worker->freed_bytes, __ATOMIC_RELAXED);
         __atomic_fetch_add(&heap->freed_count_objects, worker->freed_objects, __ATOMIC_RELAXED);
         __atomic_fetch_add(&heap->freed_count_bytes, worker->freed_bytes, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&crn_gc.promoted_bytes, worker->promoted_bytes, __ATOMIC_RELAXED);
         __atomic_fetch_add(&crn_gc.freed_bytes, worker->freed_bytes, __ATOMIC_RELAXED);
     }
-    worker->promoted_objects = worker->promoted_bytes = 0;
     worker->freed_objects = worker->freed_bytes = 0;
 }
 
@@ -57,17 +54,31 @@ CRN_INLINE void or_byte(uint8_t *byte, uint8_t bits, bool is_alone) {
         __atomic_fetch_or(byte, bits, __ATOMIC_RELAXED);
 }
 
-CRN_INLINE void set_log_bits_of(char *object, uint64_t map, bool is_alone) {
-    uintptr_t a = (uintptr_t)object & crn_space.mask;
-    uint8_t *byte = cairn_runtime.log_bits + (a >> 6);
-    for (uint64_t bits = map << ((a >> 3) & 7); bits; bits >>= 8) {
-        or_byte(byte++, (uint8_t)bits, is_alone);
-    }
-}
-
 CRN_INLINE void set_log_bit(void **field, bool is_alone) {
     uintptr_t a = (uintptr_t)field & crn_space.mask;
     or_byte(cairn_runtime.log_bits + (a >> 6), (uint8_t)(1u << ((a >> 3) & 7)), is_alone);
+}
+
+/* ---- Looking ahead ------------------------------------------------------------------------------
+ */
+
+/* Objects wait in a short ring while their memory comes. */
+enum { RING_AHEAD = 16, GREY_AHEAD = 8 };
+struct ring {
+    char *objects[RING_AHEAD];
+    unsigned head, held;
+};
+
+CRN_INLINE void ring_put(struct ring *ring, char *object) {
+    CRN_PREFETCH(object);
+    ring->objects[(ring->head + ring->held++) % RING_AHEAD] = object;
+}
+
+CRN_INLINE char *ring_take(struct ring *ring) {
+    char *object = ring->objects[ring->head];
+    ring->head = (ring->head + 1) % RING_AHEAD;
+    ring->held--;
+    return object;
 }
 
 /* ---- Increments and promotion -------------------------------------------------------------------
@@ -119,19 +130,13 @@ CRN_INLINE void promote(struct crn_worker *worker, char *object, void **field, b
         check_first_count(object, block, field);
     }
     if (is_alone)
-        block->live++;
+        block->promoted++;
     else
-        __atomic_fetch_add(&block->live, 1, __ATOMIC_RELAXED);
-    figure_for(worker, block->heap);
-    worker->promoted_objects++;
-    worker->promoted_bytes += crn_object_bytes(block);
+        __atomic_fetch_add(&block->promoted, 1, __ATOMIC_RELAXED);
     /* An exact object of its own was born logged: its stores are all in the log. */
     bool is_scanned =
         block->content == CRN_EXACT ? block->slot_size != 0 : block->content == CRN_UNTYPED;
-    if (is_scanned) {
-        CRN_PREFETCH(object);
-        crn_push(&worker->grey, object);
-    }
+    if (is_scanned) crn_push(&worker->grey, object);
 }
 
 /* Adds one below 255; returns what was there. */
@@ -191,7 +196,6 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
         else
             defer(object);
     } else if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
-        set_log_bits_of(object, type->map, is_alone);
         void **words = (void **)(void *)object;
         for (uint64_t map = type->map; map; map &= map - 1) {
             void **field = words + __builtin_ctzll(map);
@@ -205,10 +209,13 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
 }
 
 CRN_INLINE void drain_grey(struct crn_worker *worker, bool is_alone) {
-    while (worker->grey.count) {
-        if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(&worker->grey);
-        if (!worker->grey.count) break;
-        count_fields(worker, worker->grey.items[--worker->grey.count], is_alone);
+    struct ring ring = {.head = 0};
+    struct crn_stack *grey = &worker->grey;
+    for (;;) {
+        if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(grey);
+        while (grey->count && ring.held < GREY_AHEAD) ring_put(&ring, grey->items[--grey->count]);
+        if (!ring.held) return;
+        count_fields(worker, ring_take(&ring), is_alone);
     }
 }
 
@@ -294,27 +301,40 @@ void crn_count_logs(void) {
     }
 }
 
-/* ---- Decrements ---------------------------------------------------------------------------------
+/* ---- Death --------------------------------------------------------------------------------------
  */
 
-CRN_INLINE void free_object(struct crn_worker *worker, struct crn_block *block, char *object,
-                            bool is_alone) {
-    figure_for(worker, block->heap);
-    worker->freed_objects++;
-    worker->freed_bytes += crn_object_bytes(block);
-    uint32_t live =
-        is_alone ? --block->live : __atomic_sub_fetch(&block->live, 1, __ATOMIC_RELAXED);
-    __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
-    if (state != CRN_BLOCK_FULL && state != CRN_BLOCK_PARTIAL) return;
-    bool is_empty = live == 0;
-    if (CRN_LIKELY(!is_empty && block->slot_count - live != crn_block_room(block))) return;
-    struct crn_heap *heap = block->heap;
-    crn_lock_acquire(&heap->lock);
-    if (is_empty)
+/* After an object of the block has died: on a threshold the block moves to its list. */
+static void note_death_locked(struct crn_block *block, uint32_t live) {
+    if (live == 0)
         crn_block_free(block);
     else if (block->state == CRN_BLOCK_FULL)
         crn_block_has_room(block);
+}
+
+/* Whether a block that so many live in has just passed a threshold. */
+CRN_INLINE bool is_threshold(const struct crn_block *block, uint32_t live) {
+    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+    if (state != CRN_BLOCK_FULL && state != CRN_BLOCK_PARTIAL) return false;
+    return live == 0 || CRN_UNLIKELY(block->slot_count - live == crn_block_room(block));
+}
+
+CRN_INLINE void figure_death(struct crn_worker *worker, const struct crn_block *block) {
+    figure_for(worker, block->heap);
+    worker->freed_objects++;
+    worker->freed_bytes += crn_object_bytes(block);
+}
+
+CRN_INLINE void free_object(struct crn_worker *worker, struct crn_block *block, char *object,
+                            bool is_alone) {
+    figure_death(worker, block);
+    uint32_t live =
+        is_alone ? --block->live : __atomic_sub_fetch(&block->live, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
+    if (CRN_LIKELY(!is_threshold(block, live))) return;
+    struct crn_heap *heap = block->heap;
+    crn_lock_acquire(&heap->lock);
+    note_death_locked(block, live);
     crn_lock_release(&heap->lock);
 }
 
@@ -328,9 +348,24 @@ static void give_up_field(void **field, void *context) {
     if (value && !crn_is_foreign(value)) crn_push(&of->worker->decrements, value);
 }
 
+/* Queues a decrement for each object that this one refers to. */
+CRN_INLINE void give_up_fields(struct crn_worker *worker, struct crn_block *block, char *object) {
+    if (block->content != CRN_EXACT) return;
+    const struct crn_type *type = block->type;
+    if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
+        void **words = (void **)(void *)object;
+        for (uint64_t map = type->map; map; map &= map - 1) {
+            void *value = words[__builtin_ctzll(map)];
+            if (value && !crn_is_foreign(value)) crn_push(&worker->decrements, value);
+        }
+    } else {
+        struct field_context context = {worker, block};
+        crn_each_field(block, object, give_up_field, &context);
+    }
+}
+
 void crn_count_give_up(struct crn_block *block, char *object) {
-    struct field_context context = {&crn_gc.workers[0], block};
-    crn_each_field(block, object, give_up_field, &context);
+    give_up_fields(&crn_gc.workers[0], block, object);
 }
 
 /* The object's last count is this worker's to take. */
@@ -343,62 +378,49 @@ CRN_INLINE void die(struct crn_worker *worker, char *object, bool is_alone) {
         }
         if (crn_extra_died(object, block)) return; /* keeps its count */
     }
-    if (block->content == CRN_EXACT) {
-        const struct crn_type *type = block->type;
-        if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
-            void **words = (void **)(void *)object;
-            for (uint64_t map = type->map; map; map &= map - 1) {
-                void *value = words[__builtin_ctzll(map)];
-                if (value && !crn_is_foreign(value)) crn_push(&worker->decrements, value);
-            }
-        } else {
-            struct field_context context = {worker, block};
-            crn_each_field(block, object, give_up_field, &context);
-        }
-    }
+    give_up_fields(worker, block, object);
     free_object(worker, block, object, is_alone);
 }
 
-CRN_INLINE void decrement(struct crn_worker *worker, char *object, bool is_alone) {
+/* ---- Decrements ---------------------------------------------------------------------------------
+ */
+
+/* Takes one count, but not the last. Returns whether it is the last. */
+CRN_INLINE bool is_last_count(char *object, bool is_alone) {
     uint8_t *count = crn_count_of(object);
     uint8_t old = __atomic_load_n(count, __ATOMIC_RELAXED);
     if (is_alone) {
-        if (old > 1 && old != 255) *count = (uint8_t)(old - 1);
+        if (old > 1 && old != 255) __atomic_store_n(count, (uint8_t)(old - 1), __ATOMIC_RELAXED);
     } else {
         while (old > 1 && old != 255 &&
                !__atomic_compare_exchange_n(count, &old, (uint8_t)(old - 1), true, __ATOMIC_RELAXED,
                                             __ATOMIC_RELAXED)) {}
     }
     CAIRN_REQUIRE(old != 0, "internal error: a count below zero at %p", (void *)object);
-    if (old == 1) die(worker, object, is_alone);
+    return old == 1;
 }
 
-/* Objects wait in a short ring while their count and their memory come from memory. */
+CRN_INLINE void look_ahead(struct ring *ring, struct crn_stack *queue) {
+    char *object = queue->items[--queue->count];
+    CRN_PREFETCH(crn_count_of(object));
+    ring_put(ring, object);
+}
+
 CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
-    enum { AHEAD = 16 };
-    char *ring[AHEAD];
+    struct ring ring = {.head = 0};
     struct crn_stack *queue = &worker->decrements;
     uint64_t deadline_ns = crn_gc.deadline_ns;
-    size_t head = 0, held = 0;
     for (unsigned steps = 1;; steps++) {
-        if (!queue->count && !held && !crn_team_take(queue)) break;
-        if (held == AHEAD || !queue->count) {
-            decrement(worker, ring[head], is_alone);
-            head = (head + 1) % AHEAD;
-            held--;
+        if (!queue->count && !ring.held && !crn_team_take(queue)) break;
+        if (ring.held == RING_AHEAD || !queue->count) {
+            char *object = ring_take(&ring);
+            if (is_last_count(object, is_alone)) die(worker, object, is_alone);
         }
         if (deadline_ns && steps % 1024 == 0 && crn_os_now_ns() > deadline_ns) break;
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
-        if (!queue->count) continue;
-        char *object = queue->items[--queue->count];
-        CRN_PREFETCH(crn_count_of(object));
-        CRN_PREFETCH(object);
-        ring[(head + held++) % AHEAD] = object;
+        if (queue->count) look_ahead(&ring, queue);
     }
-    while (held--) {
-        crn_push(queue, ring[head]);
-        head = (head + 1) % AHEAD;
-    }
+    while (ring.held) crn_push(queue, ring_take(&ring));
 }
 static void apply_alone(struct crn_worker *worker) {
     apply_decrements(worker, true);
@@ -429,5 +451,108 @@ void crn_count_decrements(uint64_t deadline_ns) {
     while (crn_gc.deferred.count) {
         die(first, crn_gc.deferred.items[--crn_gc.deferred.count], true);
         apply_alone(first);
+    }
+}
+
+/* ---- Decrements between epochs ------------------------------------------------------------------
+ *
+ * What an epoch queued is applied while the program runs, a slice at each slow path of allocation
+ * or of the log, by one thread at a time (LXR's lazy decrements). The argument:
+ *  - An epoch counts everything that the program can reach, and roots besides, before it queues or
+ *    leaves a decrement; so an object whose last count a slice takes was out of the program's reach
+ *    at that epoch, and stays so: nobody reads or stores its fields but the slice. Counts rise in
+ *    stops only, and no slice runs in a stop: it is a no-stop section without a safepoint.
+ *  - In a block that a thread has acquired since the epoch a zero count means young, or free and
+ *    still ahead of the cursor. A slot freed behind the cursor would pass for young. So what dies
+ *    in such a block is postponed to the next epoch, which settles the block first. A block is
+ *    acquired under its heap's lock, and a slice looks at its state and frees under the same lock.
+ *  - A weak reference can still be read: what has extras is postponed too.
+ */
+
+enum { SLICE_STEPS = 2048, GROUP = 32 };
+
+struct group {
+    char *objects[GROUP]; /* whose last count this slice takes */
+    unsigned count;
+};
+
+static void bury(struct crn_worker *worker, struct group *group) {
+    struct crn_heap *heap = NULL;
+    for (unsigned i = 0; i < group->count; i++) {
+        char *object = group->objects[i];
+        struct crn_block *block = crn_block_of_start(object);
+        if (block->heap != heap) {
+            if (heap) crn_lock_release(&heap->lock);
+            heap = block->heap;
+            crn_lock_acquire(&heap->lock);
+        }
+        bool is_acquired = block->state == CRN_BLOCK_ACTIVE || block->state == CRN_BLOCK_SPENT;
+        if (is_acquired || __atomic_load_n(&block->has_extras, __ATOMIC_RELAXED)) {
+            crn_push(&crn_gc.postponed, object);
+            continue;
+        }
+        give_up_fields(worker, block, object);
+        figure_death(worker, block);
+        uint32_t live = --block->live;
+        __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
+        if (is_threshold(block, live)) note_death_locked(block, live);
+    }
+    if (heap) crn_lock_release(&heap->lock);
+    group->count = 0;
+}
+
+static bool slice(struct crn_worker *worker) {
+    struct ring ring = {.head = 0};
+    struct group group = {.count = 0};
+    struct crn_stack *queue = &worker->decrements;
+    for (unsigned steps = 0; steps < SLICE_STEPS; steps++) {
+        if (queue->count && ring.held < RING_AHEAD) {
+            look_ahead(&ring, queue);
+            continue;
+        }
+        if (ring.held) {
+            char *object = ring_take(&ring);
+            if (is_last_count(object, true)) group.objects[group.count++] = object;
+        }
+        if (group.count == GROUP || (!queue->count && !ring.held)) {
+            if (!group.count) break;
+            bury(worker, &group);
+        }
+        if (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED)) break;
+    }
+    bury(worker, &group);
+    while (ring.held) crn_push(queue, ring_take(&ring));
+    crn_worker_flush(worker);
+    return queue->count != 0;
+}
+
+static void slice_locked(void) {
+    if (!slice(&crn_gc.workers[0])) {
+        __atomic_store_n(&crn_gc.has_backlog, false, __ATOMIC_RELAXED);
+    }
+}
+
+void crn_count_slice(void) {
+    if (!__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED)) return;
+    if (!crn_lock_try(&crn_gc.slice)) return;
+    slice_locked();
+    crn_lock_release(&crn_gc.slice);
+}
+
+void crn_count_help(uint64_t bytes) {
+    uint64_t before = __atomic_load_n(&crn_gc.freed_bytes, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED) &&
+           !__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED) &&
+           __atomic_load_n(&crn_gc.freed_bytes, __ATOMIC_RELAXED) - before < bytes) {
+        crn_lock_acquire(&crn_gc.slice);
+        slice_locked();
+        crn_lock_release(&crn_gc.slice);
+    }
+}
+
+void crn_count_resume(void) {
+    struct crn_stack *postponed = &crn_gc.postponed;
+    while (postponed->count) {
+        crn_push(&crn_gc.workers[0].decrements, postponed->items[--postponed->count]);
     }
 }

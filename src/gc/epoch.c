@@ -14,14 +14,17 @@
  *  4. Objects rooted at the last epoch and not now queue a decrement.
  *  5. Young objects with extras that nobody counted are dead: they are told. Other dead young
  * objects are never touched: their slots' counts are zero and their blocks' records end here.
- *  6. Decrements. Who reaches zero gives up its fields in turn; its count is written last.
- * Increments come before decrements, so that no count falls to zero that should not.
+ *  6. Decrements. Who reaches zero gives up its fields in turn; its count is written last. An epoch
+ * that was asked for applies all of them; else they are left to slices between the epochs
+ * (count.c). Increments come before decrements, so that no count falls to zero that should not.
  */
 #include "gc/gc.h"
 
 #include <string.h>
 
 struct crn_gc crn_gc;
+
+enum { BACKLOG_MIN = 4096 };
 
 /* ---- Roots --------------------------------------------------------------------------------------
  */
@@ -109,11 +112,46 @@ static void scan_untyped_block(struct crn_block *block, void *context) {
     }
 }
 
+/* Fields of single objects that were promoted: their bits are set for all slots of the record of
+ * runs. Those of slots that stay free are cleared when a cursor opens them; those that a cursor has
+ * opened and not yet handed out lie behind the record. */
+static void set_log_bits(const struct crn_block *block, const char *low, const char *high) {
+    uintptr_t memory = (uintptr_t)block->base & ~(CRN_BLOCK_BYTES - 1);
+    uint64_t *bits =
+        (uint64_t *)(void *)(cairn_runtime.log_bits + ((memory & crn_space.mask) >> 6));
+    size_t from = ((uintptr_t)low - memory) >> 3, to = ((uintptr_t)high - memory) >> 3;
+    if (from == to) return;
+    uint64_t first_mask = UINT64_MAX << (from & 63);
+    uint64_t last_mask = to & 63 ? ((uint64_t)1 << (to & 63)) - 1 : UINT64_MAX;
+    size_t first = from >> 6, last = (to - 1) >> 6;
+    for (size_t i = first; i <= last; i++) {
+        uint64_t mask =
+            (i == first ? first_mask : UINT64_MAX) & (i == last ? last_mask : UINT64_MAX);
+        bits[i] |= block->type->log_bits[i] & mask;
+    }
+}
+
+static void settle_promoted(struct crn_block *block, const char *young_end) {
+    if (!block->promoted) return;
+    struct crn_heap *heap = block->heap;
+    if (block->content == CRN_EXACT && !block->is_sized && block->type->log_bits) {
+        set_log_bits(block, block->young_begin, young_end);
+    }
+    uint64_t bytes = (uint64_t)block->promoted * crn_object_bytes(block);
+    block->live += block->promoted;
+    heap->live_objects += block->promoted;
+    heap->live_bytes += bytes;
+    heap->promoted_bytes += bytes;
+    crn_gc.promoted_bytes += bytes;
+    block->promoted = 0;
+}
+
 /* The record of runs ends here: what a cursor hands out from now on is young. */
 static void settle_cache(struct crn_cache *cache) {
     struct crn_block *block = cache->acquired, *active = NULL;
     while (block) {
         struct crn_block *next = block->next;
+        settle_promoted(block, block->cursor ? block->cursor->next : block->young_end);
         if (block->cursor) {
             block->young_begin = block->cursor->next;
             block->next = active;
@@ -165,9 +203,23 @@ static void close_figures(cairn_heap *heap) {
     core->epoch_allocated_bytes = core->allocated_bytes;
 }
 
+/* Decrements are the slices' work. Where those did not keep up, the rest of the pause helps. */
+static void apply_queued(uint64_t started, size_t left, bool is_bounded) {
+    size_t queued = crn_gc.workers[0].decrements.count;
+    crn_gc.is_behind = left > 0;
+    crn_gc.is_swamped = left > BACKLOG_MIN && left > queued / 4;
+    if (!is_bounded)
+        crn_count_decrements(0);
+    else if (crn_gc.is_swamped)
+        crn_count_decrements(started + crn_settings.pause_goal_ns * 9 / 10);
+    bool has_backlog = crn_gc.workers[0].decrements.count != 0;
+    __atomic_store_n(&crn_gc.has_backlog, has_backlog, __ATOMIC_RELAXED);
+}
+
 void crn_epoch_run(bool is_bounded) {
     uint64_t started = crn_os_now_ns();
     uint64_t young_bytes = crn_young_bytes();
+    size_t left = crn_gc.workers[0].decrements.count;
     crn_gc.promoted_bytes = crn_gc.freed_bytes = 0;
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();
@@ -185,7 +237,8 @@ void crn_epoch_run(bool is_bounded) {
     judge_young_extras();
     take_spare_chunks();
     settle_threads();
-    crn_count_decrements(is_bounded ? started + crn_settings.pause_goal_ns * 9 / 10 : 0);
+    crn_count_resume();
+    apply_queued(started, left, is_bounded);
     uint64_t entries = 0;
     for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) {
         entries += crn_gc.workers[i].entries;

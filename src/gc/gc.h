@@ -30,7 +30,7 @@ struct crn_worker {
     struct crn_stack decrements;         /* objects to take one count from */
     struct crn_thread *thread;           /* whose log it takes first */
     struct crn_heap *heap;               /* of the figures */
-    uint64_t promoted_objects, promoted_bytes, freed_objects, freed_bytes;
+    uint64_t freed_objects, freed_bytes;
     uint64_t entries; /* of the log, this epoch */
 };
 
@@ -51,13 +51,20 @@ struct crn_gc {
     struct crn_lock world;
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see count.c */
-    struct crn_stack roots[2];                  /* rooted in even and in odd epochs */
-    unsigned parity;                            /* of the last epoch */
+    struct crn_lock slice;                      /* who applies decrements between epochs */
+    struct crn_stack postponed;                 /* decrements that wait for a stop; under `slice` */
+    bool has_backlog;                           /* atomic; decrements wait for slices */
+    bool has_spare_processor;  /* fewer threads ran at the last stop than there are processors */
+    bool is_behind;            /* something was still queued when the last epoch began */
+    bool is_swamped;           /* and much of what that one queued: pauses help, and come sooner */
+    struct crn_stack roots[2]; /* rooted in even and in odd epochs */
+    unsigned parity;           /* of the last epoch */
     size_t
         real_root_count;  /* of roots[parity]: found by threads and ranges, not by untyped memory */
     uint64_t deadline_ns; /* when decrementing stops; 0: when all are done */
     uint64_t epoch, trace_number;
     uint64_t started_ns, program_ns;
+    unsigned processor_count;
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
@@ -101,6 +108,7 @@ CRN_INLINE bool crn_team_is_hungry(void) {
 void crn_count_logs(void);
 void crn_count_drain(void);
 void crn_count_decrements(uint64_t deadline_ns);
+void crn_count_resume(void); /* what was postponed is queued again */
 void crn_count_increment(void *object);
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
 void crn_object_free(struct crn_block *block, char *object);   /* count to zero, figures, lists */
@@ -110,6 +118,11 @@ CRN_INLINE bool crn_is_foreign(const void *value) {
     return (uintptr_t)value - (uintptr_t)crn_space.low >=
            (uintptr_t)crn_space.high - (uintptr_t)crn_space.low;
 }
+
+/* A share of the queued decrements, while the program runs; in a no-stop section, no lock held. */
+void crn_count_slice(void);
+/* The same until so much is freed or nothing is queued: for a heap that would grow meanwhile. */
+void crn_count_help(uint64_t bytes);
 
 /* epoch.c, trace.c, verify.c: the world is stopped. */
 void crn_epoch_run(bool is_bounded);
@@ -125,6 +138,10 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
 void crn_pace_after_trace(uint64_t freed_bytes);
 uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
+
+/* reclaim.c */
+void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
+void crn_reclaim_forget_thread(void); /* in a forked child */
 
 /* collect.c: in a no-stop section with no lock held. */
 void crn_collect(cairn_collection kind);

@@ -37,14 +37,16 @@ bool crn_pace_init(void) {
     crn_gc.started_ns = crn_gc.program_ns = crn_os_now_ns();
     /* Where address space is short one worker must do. */
     bool is_wide = crn_os_address_limit() == SIZE_MAX;
-    unsigned workers = is_wide ? (unsigned)crn_min(crn_os_processor_count(), CRN_WORKERS_MAX) : 1;
+    crn_gc.processor_count = crn_os_processor_count();
+    unsigned workers = is_wide ? (unsigned)crn_min(crn_gc.processor_count, CRN_WORKERS_MAX) : 1;
     crn_team.seat_count = workers - 1;
     for (unsigned i = 0; i < workers; i++) {
         struct crn_worker *worker = &crn_gc.workers[i];
         if (!make_stack(&worker->grey) || !make_stack(&worker->decrements)) return false;
     }
     return make_stack(&crn_gc.roots[0]) && make_stack(&crn_gc.roots[1]) &&
-           make_stack(&crn_gc.deferred) && make_stack(&crn_team.pool);
+           make_stack(&crn_gc.deferred) && make_stack(&crn_gc.postponed) &&
+           make_stack(&crn_team.pool);
 }
 
 uint64_t crn_young_bytes(void) {
@@ -89,9 +91,9 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     /* Follow a worse figure at once and a better one by degrees: survival comes in bursts. */
     if (share > 1.5) share = 1.5;
     /* Decrements that wait hold dead memory: come back sooner until none is left. */
-    if (crn_gc.workers[0].decrements.count && share > 0.5) share = 0.5;
+    if (crn_gc.is_swamped && share > 0.5) share = 0.5;
     double most = ((double)crn_settings.pause_goal_ns * 1.8 - crn_gc.root_ns) / counting;
-    if (most < share || crn_gc.workers[0].decrements.count) most = share;
+    if (most < share || crn_gc.is_swamped) most = share;
     uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
     ceiling = crn_min(ceiling, CRN_MIB(64));
     double rate = (double)young_bytes / (double)(cycle_ns + 1);

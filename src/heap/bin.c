@@ -51,8 +51,7 @@ static struct crn_bin *find_or_make(struct crn_type *type, uint32_t *cell, size_
 }
 
 struct crn_bin *crn_bin_fixed(struct crn_type *type) {
-    size_t slot_size = crn_round_up(crn_max(type->size, 1), crn_max(type->align, CRN_GRANULE));
-    return find_or_make(type, &type->fixed_bin, slot_size, false);
+    return find_or_make(type, &type->fixed_bin, crn_slot_size(type), false);
 }
 
 struct crn_bin *crn_bin_sized(struct crn_type *type, uint32_t class_index) {

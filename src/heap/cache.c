@@ -91,7 +91,7 @@ static char *find_run(const struct crn_block *block, const char *from) {
     size_t step = block->slot_size >> CRN_GRANULE_SHIFT;
     size_t index = (size_t)(from - block->base) >> CRN_GRANULE_SHIFT;
     size_t last = (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT;
-    while (index < last && counts[index] != 0) index += step;
+    while (index < last && __atomic_load_n(&counts[index], __ATOMIC_RELAXED) != 0) index += step;
     return index < last ? block->base + (index << CRN_GRANULE_SHIFT) : NULL;
 }
 
@@ -100,14 +100,14 @@ static char *end_of_run(const struct crn_block *block, const char *begin) {
     const uint8_t *counts = crn_count_of(block->base);
     size_t index = (size_t)(begin - block->base) >> CRN_GRANULE_SHIFT;
     size_t last = (size_t)(block->end - block->base) >> CRN_GRANULE_SHIFT;
-    /* Counts of a slot's other granules are zero, so whole words may be skipped. */
-    while (index + 8 <= last) {
-        uint64_t word;
-        memcpy(&word, counts + index, 8);
-        if (word != 0) break;
-        index += 8;
+    /* Counts of a slot's other granules are zero, so whole words may be skipped. Relaxed: a slice
+     * of decrements may change a count here meanwhile, but neither from zero nor to it. */
+    while (index < last && __atomic_load_n(&counts[index], __ATOMIC_RELAXED) == 0) {
+        const uint64_t *word = (const uint64_t *)(const void *)(counts + index);
+        bool is_zero_word =
+            index % 8 == 0 && index + 8 <= last && __atomic_load_n(word, __ATOMIC_RELAXED) == 0;
+        index += is_zero_word ? 8 : 1;
     }
-    while (index < last && counts[index] == 0) index++;
     return block->base + (index << CRN_GRANULE_SHIFT);
 }
 

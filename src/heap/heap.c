@@ -33,19 +33,35 @@ static char *memory_of_block(const struct crn_block *block) {
 /* ---- Lists
  * --------------------------------------------------------------------------------------- */
 
-static void list_push(struct crn_block **list, struct crn_block *block) {
+static void list_push(struct crn_block_list *list, struct crn_block *block) {
     block->prev = NULL;
-    block->next = *list;
-    if (*list) (*list)->prev = block;
-    *list = block;
+    block->next = list->first;
+    if (list->first)
+        list->first->prev = block;
+    else
+        list->last = block;
+    list->first = block;
 }
 
-static void list_remove(struct crn_block **list, struct crn_block *block) {
+static void list_append(struct crn_block_list *list, struct crn_block *block) {
+    block->next = NULL;
+    block->prev = list->last;
+    if (list->last)
+        list->last->next = block;
+    else
+        list->first = block;
+    list->last = block;
+}
+
+static void list_remove(struct crn_block_list *list, struct crn_block *block) {
     if (block->prev)
         block->prev->next = block->next;
     else
-        *list = block->next;
-    if (block->next) block->next->prev = block->prev;
+        list->first = block->next;
+    if (block->next)
+        block->next->prev = block->prev;
+    else
+        list->last = block->prev;
     block->next = block->prev = NULL;
 }
 
@@ -55,7 +71,7 @@ static void mark_free(struct crn_heap *heap, struct crn_block *block) {
     __atomic_store_n(&block->state, CRN_BLOCK_FREE, __ATOMIC_RELAXED);
     segment->free_map[index / 64] |= (uint64_t)1 << (index % 64);
     segment->free_count++;
-    heap->free_block_count++;
+    __atomic_store_n(&heap->free_block_count, heap->free_block_count + 1, __ATOMIC_RELAXED);
     if (!segment->is_for_runs) list_push(&heap->free_blocks, block);
 }
 
@@ -65,7 +81,7 @@ static void mark_taken(struct crn_heap *heap, struct crn_block *block) {
     if (!segment->is_for_runs) list_remove(&heap->free_blocks, block);
     segment->free_map[index / 64] &= ~((uint64_t)1 << (index % 64));
     segment->free_count--;
-    heap->free_block_count--;
+    __atomic_store_n(&heap->free_block_count, heap->free_block_count - 1, __ATOMIC_RELAXED);
 }
 
 /* ---- Segments
@@ -104,8 +120,8 @@ static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) 
 
 /* `count` adjacent free blocks; the first of them, or NULL. */
 static struct crn_block *take_blocks(struct crn_heap *heap, size_t count) {
-    if (count == 1 && heap->free_blocks) {
-        struct crn_block *block = heap->free_blocks;
+    if (count == 1 && heap->free_blocks.first) {
+        struct crn_block *block = heap->free_blocks.first;
         mark_taken(heap, block);
         return block;
     }
@@ -132,7 +148,7 @@ static void open_block(struct crn_block *block, struct crn_type *type, char *bas
     block->young_begin = base;
     block->young_end = base;
     block->cursor = NULL;
-    block->live = 0;
+    block->live = block->promoted = 0;
     block->slot_count = 1;
     block->has_extras = false;
     block->state = CRN_BLOCK_ACTIVE;
@@ -147,24 +163,35 @@ static void forget_log_bits(const struct crn_block *block) {
 /* ---- For caches
  * -------------------------------------------------------------------------------------- */
 
+static struct crn_block *take_partial(struct crn_heap *heap, const struct crn_bin *bin) {
+    if (bin->id >= heap->partial_capacity) return NULL;
+    struct crn_block *block = heap->partial[bin->id].first;
+    if (!block) return NULL;
+    list_remove(&heap->partial[bin->id], block);
+    block->state = CRN_BLOCK_ACTIVE;
+    return block;
+}
+
+static struct crn_block *take_free(struct crn_heap *heap, struct crn_bin *bin) {
+    struct crn_block *block = take_blocks(heap, 1);
+    if (!block) return NULL;
+    if (!block->is_fresh) forget_log_bits(block);
+    char *memory = memory_of_block(block);
+    size_t slots = CRN_BLOCK_BYTES / bin->slot_size;
+    open_block(block, bin->type, memory, memory + slots * bin->slot_size);
+    block->bin = bin;
+    block->slot_size = bin->slot_size;
+    block->reciprocal = bin->reciprocal;
+    block->slot_count = (uint32_t)slots;
+    block->is_sized = bin->is_sized;
+    block->run_blocks = 1;
+    return block;
+}
+
 struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin) {
     crn_lock_acquire(&heap->lock);
-    struct crn_block *block = bin->id < heap->partial_capacity ? heap->partial[bin->id] : NULL;
-    if (block) {
-        list_remove(&heap->partial[bin->id], block);
-        block->state = CRN_BLOCK_ACTIVE;
-    } else if ((block = take_blocks(heap, 1)) != NULL) {
-        if (!block->is_fresh) forget_log_bits(block);
-        char *memory = memory_of_block(block);
-        size_t slots = CRN_BLOCK_BYTES / bin->slot_size;
-        open_block(block, bin->type, memory, memory + slots * bin->slot_size);
-        block->bin = bin;
-        block->slot_size = bin->slot_size;
-        block->reciprocal = bin->reciprocal;
-        block->slot_count = (uint32_t)slots;
-        block->is_sized = bin->is_sized;
-        block->run_blocks = 1;
-    }
+    struct crn_block *block = heap->free_blocks.first ? NULL : take_partial(heap, bin);
+    if (!block) block = take_free(heap, bin);
     crn_lock_release(&heap->lock);
     return block;
 }
@@ -236,7 +263,7 @@ struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *ty
 static bool grow_partial(struct crn_heap *heap, uint32_t id) {
     if (id < heap->partial_capacity) return true;
     size_t capacity = crn_max(crn_round_up(crn_bin_count(), 64), heap->partial_capacity * 2);
-    struct crn_block **grown = crn_meta_alloc(capacity * sizeof(*grown));
+    struct crn_block_list *grown = crn_meta_alloc(capacity * sizeof(*grown));
     if (!grown) return false;
     size_t old_bytes = heap->partial_capacity * sizeof(*grown);
     if (heap->partial) {
@@ -254,7 +281,7 @@ void crn_block_has_room(struct crn_block *block) {
     struct crn_heap *heap = block->heap;
     if (block->state != CRN_BLOCK_FULL || !grow_partial(heap, block->bin->id)) return;
     __atomic_store_n(&block->state, CRN_BLOCK_PARTIAL, __ATOMIC_RELAXED);
-    list_push(&heap->partial[block->bin->id], block);
+    list_append(&heap->partial[block->bin->id], block);
 }
 
 void crn_block_free(struct crn_block *block) {
@@ -276,6 +303,7 @@ void crn_block_settle(struct crn_block *block) {
     block->young_begin = block->young_end = block->end;
     block->next = block->prev = NULL;
     block->state = CRN_BLOCK_FULL;
+    CRN_ASSERT(block->promoted == 0);
     if (block->live == 0) {
         crn_block_free(block);
     } else if (block->slot_count - block->live >= crn_block_room(block)) {

@@ -9,6 +9,7 @@
  * That one interval is the block's record of runs: a cursor hands out every free slot it passes,
  * counts change only while the world is stopped, and a block is acquired at most once per epoch.
  *     live + young + free == slot_count
+ * (promoted objects are still among the young until the epoch settles the block).
  *
  * The life of a block: free -> active (a cursor is in it) -> spent (until the next epoch has dealt
  * with it) -> partial (on its bin's list) or full -> active again; and free whenever nothing in it
@@ -47,7 +48,8 @@ struct crn_block {
     size_t used_bytes;  /* of a medium or large object */
     uint32_t slot_size; /* 0: one object of base..end */
     uint32_t reciprocal;
-    uint32_t live; /* mature objects */
+    uint32_t live;     /* mature objects */
+    uint32_t promoted; /* young ones that this epoch has counted; atomic while several work */
     uint32_t slot_count;
     uint8_t state;
     uint8_t content; /* of type, for the hot paths */
@@ -70,6 +72,10 @@ struct crn_segment {
 };
 _Static_assert(sizeof(struct crn_segment) <= 1024, "the header lies before descriptor 8");
 
+struct crn_block_list {
+    struct crn_block *first, *last;
+};
+
 struct crn_heap {
     struct crn_region region;
     struct crn_lock lock;
@@ -77,9 +83,12 @@ struct crn_heap {
     char name[32];
     struct crn_segment *segments; /* blocky ones */
     struct crn_segment *larges;
-    struct crn_block *free_blocks; /* of segments for single blocks, last freed first: still warm */
+    /* Free blocks of segments for single blocks, last freed first: still warm. */
+    struct crn_block_list free_blocks;
     size_t free_block_count;
-    struct crn_block **partial; /* per bin: blocks with room */
+    /* Per bin: blocks with room, longest waiting first. They are taken when no free block is left:
+     * until then more of what is in them dies, and what is free becomes longer runs. */
+    struct crn_block_list *partial;
     size_t partial_capacity;
     /* Figures; atomic where threads allocate, plain where the world is stopped. */
     uint64_t allocated_bytes;          /* atomic; taken by cursors and objects of their own */

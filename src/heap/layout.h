@@ -25,6 +25,7 @@ struct crn_type {
     uint32_t word_count; /* of one element; at most 64 when `map` is used */
     uint64_t map;        /* bit i: word i is a reference; only if is_mapped */
     bool is_mapped;      /* every reference is plain and lies in the first 57 words */
+    uint64_t *log_bits;  /* the log bits of a whole block of single objects, or NULL: not mapped */
     bool has_flex;
     bool is_pinned;
     size_t flex_offset; /* bytes */
@@ -52,6 +53,9 @@ struct crn_bin {
 /* The smallest class whose slots hold `bytes`, and the slot size of a class. Sixteen-byte steps to
  * 128, then eight steps per doubling: at most 1/8 is lost. */
 enum { CRN_SMALL_MAX = 16 * 1024 };
+CRN_INLINE size_t crn_slot_size(const struct crn_type *type) { /* of single objects */
+    return crn_round_up(crn_max(type->size, 1), crn_max(type->align, 16));
+}
 CRN_INLINE uint32_t crn_size_class(size_t bytes) {
     if (bytes <= 128) return bytes ? (uint32_t)((bytes + 15) / 16) - 1 : 0;
     uint32_t top = crn_log2(bytes - 1);

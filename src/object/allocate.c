@@ -50,7 +50,7 @@ static void *allocate(cairn_heap *heap, const struct request *request) {
     if (CRN_UNLIKELY(!cache || cache->unreported_bytes >= CRN_REPORT_BYTES ||
                      crn_settings.stress_collect)) {
         if (cache) crn_cache_report(cache);
-        crn_hooks.allocated();
+        crn_hooks.allocated(heap);
     } else if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
         crn_hooks.poll();
     }

@@ -34,6 +34,7 @@ struct crn_settings {
     uint64_t pause_goal_ns;
     size_t limit_bytes;
     bool is_tracing, is_verifying;
+    bool has_reclaimer;       /* CAIRN_RECLAIMER=0: no thread applies decrements */
     unsigned stress_collect;  /* CAIRN_STRESS=N: collect at every Nth slow path */
     unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
 };
@@ -113,11 +114,12 @@ CRN_INLINE void crn_leave(void) {
 
 /* Called in a no-stop section whose thread holds no lock; each may collect. */
 struct crn_hooks {
-    void (*allocated)(void); /* a slow path handed out memory: time for an epoch? */
-    void (*logged)(void);    /* a log chunk is full */
-    void (*emergency)(void); /* no memory: collect everything */
-    void (*poll)(void);      /* stand still if a stop is wanted */
-    bool (*start)(void);     /* once */
+    void (*allocated)(
+        const cairn_heap *heap); /* a slow path handed out memory: time for an epoch? */
+    void (*logged)(void);        /* a log chunk is full */
+    void (*emergency)(void);     /* no memory: collect everything */
+    void (*poll)(void);          /* stand still if a stop is wanted */
+    bool (*start)(void);         /* once */
 };
 extern const struct crn_hooks crn_hooks;
 

@@ -48,9 +48,9 @@ static bool read_number(const char *name, const struct unit *units, size_t unit_
     return true;
 }
 
-static bool read_flag(const char *name) {
+static bool read_flag(const char *name, bool fallback) {
     const char *text = getenv(name);
-    if (!text) return false;
+    if (!text) return fallback;
     bool is_known = strcmp(text, "0") == 0 || strcmp(text, "1") == 0;
     CAIRN_REQUIRE(is_known, "%s=%s is not understood; say %s=1 or %s=0", name, text, name, name);
     return text[0] == '1';
@@ -67,8 +67,9 @@ static void read_environment(void) {
     if (read_number("CAIRN_FAIL", byte_units, 1, "100", &value)) {
         crn_settings.fail_allocation = (unsigned)value;
     }
-    crn_settings.is_tracing = read_flag("CAIRN_TRACE");
-    crn_settings.is_verifying = read_flag("CAIRN_VERIFY");
+    crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
+    crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
+    crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
     const char *plan = getenv("CAIRN_PLAN");
     if (plan) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,

@@ -75,6 +75,22 @@ static void make_map(struct crn_type *type) {
     }
 }
 
+/* The log bits of a block in which every slot holds one object of the type. */
+static bool make_log_bits(struct crn_type *type) {
+    size_t slot_size = crn_slot_size(type);
+    if (!type->is_mapped || type->content != CRN_EXACT || slot_size > CRN_SMALL_MAX) return true;
+    uint8_t *bits = crn_meta_alloc(CRN_BLOCK_BYTES >> 6);
+    if (!bits) return false;
+    for (size_t at = 0; at + slot_size <= CRN_BLOCK_BYTES; at += slot_size) {
+        for (size_t i = 0; i < type->ref_count; i++) {
+            size_t word = at / sizeof(void *) + type->refs[i];
+            bits[word / 8] |= (uint8_t)(1u << (word % 8));
+        }
+    }
+    type->log_bits = (uint64_t *)(void *)bits;
+    return true;
+}
+
 static struct crn_type *make_type(const cairn_type *from) {
     struct crn_type *type = crn_meta_alloc(sizeof(*type));
     if (!type) return NULL;
@@ -96,6 +112,7 @@ static struct crn_type *make_type(const cairn_type *from) {
     bool has_any = type->ref_count || type->tagged_count || type->has_flex;
     type->content = has_any ? CRN_EXACT : CRN_LEAF;
     make_map(type);
+    if (!make_log_bits(type)) return NULL;
     if (type->tagged_count) __atomic_store_n(&crn_any_tagged, true, __ATOMIC_RELAXED);
     return type;
 }
@@ -115,6 +132,7 @@ static bool is_same(const struct crn_type *a, const struct crn_type *b) {
 static void discard(struct crn_type *type) {
     crn_meta_free(type->refs, type->ref_count * sizeof(uint32_t));
     crn_meta_free(type->words, type->tagged_count * sizeof(uint32_t));
+    crn_meta_free(type->log_bits, CRN_BLOCK_BYTES >> 6);
     crn_meta_free(type, sizeof(*type));
 }
 

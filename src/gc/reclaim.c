@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A thread that applies queued decrements beside the program, where a processor is free for it.
+ *
+ * It is a thread like any other: known to the registry, stopped by collections, waiting as BLOCKED.
+ * What it does is count.c's slice, so the argument stands there; while it works, the slow paths of
+ * allocation find the slice's lock taken and go on. It starts when an epoch first leaves much to
+ * do, and never where CAIRN_RECLAIMER=0 or one processor is all there is. Without it, or when all
+ * processors are busy, the slow paths do the work.
+ */
+#include "gc/gc.h"
+
+static uint32_t wanted; /* futex word; atomic */
+static bool has_thread; /* atomic */
+
+static void run(void *unused) {
+    (void)unused;
+    if (cairn_thread_register() != CAIRN_OK) return;
+    for (;;) {
+        cairn_blocking_begin();
+        while (!__atomic_load_n(&wanted, __ATOMIC_ACQUIRE)) crn_futex_wait(&wanted, 0);
+        cairn_blocking_end();
+        __atomic_store_n(&wanted, 0, __ATOMIC_RELEASE);
+        while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED)) {
+            crn_enter();
+            crn_count_slice();
+            crn_stop_if_asked();
+            crn_leave();
+        }
+    }
+}
+
+void crn_reclaim_wake(void) {
+    if (!crn_settings.has_reclaimer) return;
+    if (!__atomic_load_n(&has_thread, __ATOMIC_RELAXED)) {
+        if (__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) return;
+        /* Without a thread, at the system's limit say, the slow paths go on alone. */
+        if (!crn_os_thread_start(run, NULL)) return;
+    }
+    if (!__atomic_exchange_n(&wanted, 1, __ATOMIC_RELEASE)) crn_futex_wake(&wanted, 1);
+}
+
+void crn_reclaim_forget_thread(void) {
+    __atomic_store_n(&has_thread, false, __ATOMIC_RELAXED);
+}
