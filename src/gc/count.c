@@ -23,6 +23,8 @@
  */
 #include "gc/gc.h"
 
+#include <string.h>
+
 /* ---- Figures ------------------------------------------------------------------------------------
  */
 
@@ -152,9 +154,11 @@ CRN_INLINE uint8_t raise_count(uint8_t *count, bool is_alone) {
 }
 
 CRN_INLINE void increment(struct crn_worker *worker, void *value, void **field, bool is_alone) {
-    if (crn_is_foreign(value)) return;
-    if (CRN_UNLIKELY(!crn_is_slot_aligned(value) || crn_segment_kind(value) == CRN_SEGMENT_BODY ||
-                     crn_segment_kind(value) == CRN_SEGMENT_NONE)) {
+    if (CRN_UNLIKELY(crn_is_foreign(value))) {
+        if (crn_space_is_reserved(value)) report_bad_reference(value, field);
+        return;
+    }
+    if (CRN_UNLIKELY(!crn_is_slot_aligned(value) || crn_segment_kind(value) == CRN_SEGMENT_BODY)) {
         report_bad_reference(value, field);
     }
     if (raise_count(crn_count_of(value), is_alone) == 0) promote(worker, value, field, is_alone);
@@ -259,14 +263,20 @@ static struct crn_log_chunk *take_chunk(const struct crn_worker *worker) {
     return chunk;
 }
 
+/* Two steps ahead of the counting: the field comes from memory, then what it refers to. */
+enum { FIELDS_AHEAD = 16, VALUES_AHEAD = 8 };
+CRN_INLINE void look_ahead_in_log(const struct crn_log_chunk *chunk, size_t i) {
+    if (i + FIELDS_AHEAD < chunk->count) CRN_PREFETCH(chunk->entries[i + FIELDS_AHEAD].field);
+    if (i + VALUES_AHEAD >= chunk->count) return;
+    char *value = __atomic_load_n(chunk->entries[i + VALUES_AHEAD].field, __ATOMIC_RELAXED);
+    if (crn_is_foreign(value)) return;
+    CRN_PREFETCH(crn_count_of(value));
+    CRN_PREFETCH(value);
+}
+
 CRN_INLINE void count_chunk(struct crn_worker *worker, struct crn_log_chunk *chunk, bool is_alone) {
     for (size_t i = 0; i < chunk->count; i++) {
-        if (i + 8 < chunk->count) {
-            CRN_PREFETCH(chunk->entries[i + 8].field);
-            if (!crn_is_foreign(chunk->entries[i + 8].old)) {
-                CRN_PREFETCH(crn_count_of(chunk->entries[i + 8].old));
-            }
-        }
+        look_ahead_in_log(chunk, i);
         count_logged(worker, &chunk->entries[i], is_alone);
         drain_grey(worker, is_alone);
     }
@@ -340,6 +350,16 @@ CRN_INLINE void free_object(struct crn_worker *worker, struct crn_block *block, 
 
 void crn_object_free(struct crn_block *block, char *object) {
     free_object(&crn_gc.workers[0], block, object, true);
+}
+
+void crn_block_free_all(struct crn_block *block) {
+    struct crn_worker *worker = &crn_gc.workers[0];
+    figure_for(worker, block->heap);
+    worker->freed_objects += block->live;
+    worker->freed_bytes += (uint64_t)block->live * block->slot_size;
+    block->live = 0;
+    memset(crn_count_of(block->base), 0, CRN_BLOCK_BYTES >> CRN_GRANULE_SHIFT);
+    crn_block_free(block);
 }
 
 static void give_up_field(void **field, void *context) {
@@ -429,7 +449,7 @@ static void apply_together(struct crn_worker *worker) {
     apply_decrements(worker, false);
 }
 
-/* A worker that counted logs and then lost its seat, or met the deadline, has decrements left. */
+/* What others have queued: volunteers that counted logs, or that met the deadline. */
 static bool gather_decrements(void) {
     struct crn_stack *first = &crn_gc.workers[0].decrements;
     bool found = false;
@@ -551,6 +571,7 @@ void crn_count_help(uint64_t bytes) {
 }
 
 void crn_count_resume(void) {
+    gather_decrements();
     struct crn_stack *postponed = &crn_gc.postponed;
     while (postponed->count) {
         crn_push(&crn_gc.workers[0].decrements, postponed->items[--postponed->count]);

@@ -108,15 +108,18 @@ CRN_INLINE bool crn_team_is_hungry(void) {
 void crn_count_logs(void);
 void crn_count_drain(void);
 void crn_count_decrements(uint64_t deadline_ns);
-void crn_count_resume(void); /* what was postponed is queued again */
+void crn_count_resume(void); /* what was postponed, or queued by others, is in the one queue */
 void crn_count_increment(void *object);
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
-void crn_object_free(struct crn_block *block, char *object);   /* count to zero, figures, lists */
-void crn_worker_flush(struct crn_worker *worker);              /* figures, to their heap */
+void crn_block_free_all(struct crn_block *block); /* a full or partial one; figures, lists */
+void crn_object_free(struct crn_block *block, char *object); /* count to zero, figures, lists */
+void crn_worker_flush(struct crn_worker *worker);            /* figures, to their heap */
 
+/* Outside every heap's memory: such a reference is stored and not counted. */
 CRN_INLINE bool crn_is_foreign(const void *value) {
     return (uintptr_t)value - (uintptr_t)crn_space.low >=
-           (uintptr_t)crn_space.high - (uintptr_t)crn_space.low;
+               (uintptr_t)crn_space.high - (uintptr_t)crn_space.low ||
+           crn_segment_kind(value) == CRN_SEGMENT_NONE;
 }
 
 /* A share of the queued decrements, while the program runs; in a no-stop section, no lock held. */

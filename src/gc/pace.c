@@ -60,7 +60,9 @@ uint64_t crn_young_bytes(void) {
 
 uint64_t crn_live_bytes(void) {
     uint64_t bytes = 0;
-    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) bytes += heap->core.live_bytes;
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        bytes += __atomic_load_n(&heap->core.live_bytes, __ATOMIC_RELAXED);
+    }
     return bytes;
 }
 

@@ -27,12 +27,12 @@ cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats) {
     uint64_t segments = core->region.committed_count;
     *stats = (cairn_stats){
         .size = sizeof(*stats),
-        .live_bytes = core->live_bytes,
-        .live_objects = core->live_objects,
+        .live_bytes = __atomic_load_n(&core->live_bytes, __ATOMIC_RELAXED),
+        .live_objects = __atomic_load_n(&core->live_objects, __ATOMIC_RELAXED),
         .young_bytes = allocated - core->epoch_allocated_bytes,
         .allocated_bytes = allocated,
-        .freed_by_count_bytes = core->freed_count_bytes,
-        .freed_by_count_objects = core->freed_count_objects,
+        .freed_by_count_bytes = __atomic_load_n(&core->freed_count_bytes, __ATOMIC_RELAXED),
+        .freed_by_count_objects = __atomic_load_n(&core->freed_count_objects, __ATOMIC_RELAXED),
         .freed_young_bytes = core->freed_young_bytes,
         .freed_by_trace_bytes = core->freed_trace_bytes,
         .freed_by_trace_objects = core->freed_trace_objects,
@@ -92,7 +92,8 @@ size_t cairn_count(const void *object) {
     crn_enter();
     struct crn_block *block;
     char *start = crn_object_of(object, &block);
-    size_t count = start == (const char *)object ? *crn_count_of(start) : 0;
+    size_t count =
+        start == (const char *)object ? __atomic_load_n(crn_count_of(start), __ATOMIC_RELAXED) : 0;
     if (count > 0 && count < 255) {
         count -= crn_bit_get(crn_root_bit(start, crn_gc.parity));
         crn_lock_acquire(&crn_extras_lock);

@@ -63,25 +63,34 @@ static void note_stuck(char *object) {
 /* ---- Marking
  * -------------------------------------------------------------------------------------------- */
 
-static void mark(char *object) {
+/* The worklist holds marked objects; the lowest bit tells those that a field led to, whose stuck
+ * count has yet to be looked at: by then it has come from memory. */
+enum { MET_BY_FIELD = 1, AHEAD = 16 };
+
+/* Returns whether it was not marked before. */
+CRN_INLINE bool set_mark(const char *object) {
     struct crn_bit bit = crn_mark_bit(object);
-    if (*bit.byte & bit.mask) return;
+    if (*bit.byte & bit.mask) return false;
     *bit.byte |= bit.mask;
-    if (crn_block_of_start(object)->content == CRN_LEAF) return;
-    CRN_PREFETCH(object);
-    crn_push(&crn_gc.workers[0].grey, object);
+    return true;
 }
 
-static bool is_counted(const void *value) {
-    if (crn_segment_kind(value) == CRN_SEGMENT_NONE || !crn_is_slot_aligned(value)) return false;
-    return crn_segment_kind(value) != CRN_SEGMENT_BODY && *crn_count_of(value) != 0;
+static void mark(char *object) {
+    if (set_mark(object)) crn_push(&crn_gc.workers[0].grey, object);
+}
+
+/* What a field of a mature object refers to in a heap has a count: the epoch saw to that. */
+CRN_INLINE void mark_value(char *value) {
+    if (!value || crn_is_foreign(value)) return;
+    if (set_mark(value)) {
+        crn_push(&crn_gc.workers[0].grey, value + MET_BY_FIELD);
+    } else if (CRN_UNLIKELY(*crn_count_of(value) == 255)) {
+        note_stuck(value);
+    }
 }
 
 static void mark_field(void **field, void *context) {
-    char *value = crn_field_value(context, *field);
-    if (!value || !is_counted(value)) return;
-    if (CRN_UNLIKELY(*crn_count_of(value) == 255)) note_stuck(value);
-    mark(value);
+    mark_value(crn_field_value(context, *field));
 }
 
 static void mark_word(void *word) {
@@ -90,15 +99,34 @@ static void mark_word(void *word) {
     if (object && *crn_count_of(object)) mark(object);
 }
 
+static void mark_from(char *item) {
+    bool is_met = (uintptr_t)item & MET_BY_FIELD;
+    char *object = item - is_met;
+    if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck(object);
+    struct crn_block *block = crn_block_of_start(object);
+    if (block->content == CRN_EXACT) {
+        crn_each_field(block, object, mark_field, block);
+    } else if (block->content == CRN_UNTYPED) {
+        crn_scan_words(object, object + crn_object_used(block, object), mark_word);
+    }
+}
+
 static void drain_marks(void) {
-    while (crn_gc.workers[0].grey.count) {
-        char *object = crn_gc.workers[0].grey.items[--crn_gc.workers[0].grey.count];
-        struct crn_block *block = crn_block_of_start(object);
-        if (block->content == CRN_EXACT) {
-            crn_each_field(block, object, mark_field, block);
-        } else {
-            crn_scan_words(object, object + crn_object_used(block, object), mark_word);
+    char *ring[AHEAD];
+    size_t head = 0, held = 0;
+    struct crn_stack *grey = &crn_gc.workers[0].grey;
+    while (grey->count || held) {
+        if (grey->count && held < AHEAD) {
+            char *item = grey->items[--grey->count];
+            CRN_PREFETCH(crn_count_of(item));
+            CRN_PREFETCH(item);
+            ring[(head + held++) % AHEAD] = item;
+            continue;
         }
+        char *item = ring[head];
+        head = (head + 1) % AHEAD;
+        held--;
+        mark_from(item);
     }
 }
 
@@ -137,20 +165,32 @@ static void mark_finalizable(void) {
 
 static void give_back_field(void **field, void *context) {
     char *value = crn_field_value(context, *field);
-    if (!value || !is_counted(value) || !is_marked(value)) return;
+    if (!value || crn_is_foreign(value) || !is_marked(value)) return;
     uint8_t *count = crn_count_of(value);
     if (*count != 255) --*count;
 }
 
 typedef void visit_dead(struct crn_block *block, char *object);
 
+/* Marks lie on live objects only, so as many marks as live ones means that none is dead. */
+static size_t mark_count(const struct crn_block *block) {
+    if (!block->slot_size) return is_marked(block->base);
+    uintptr_t memory = (uintptr_t)block->base & ~(CRN_BLOCK_BYTES - 1) & crn_space.mask;
+    const uint64_t *words = (const uint64_t *)(const void *)(crn_space.mark_bits + (memory >> 7));
+    size_t marked = 0;
+    for (size_t i = 0; i < CRN_BLOCK_BYTES >> 10; i++) {
+        marked += (size_t)__builtin_popcountll(words[i]);
+    }
+    return marked;
+}
+
 static void each_dead(struct crn_block *block, visit_dead *visit) {
     size_t step = crn_object_bytes(block);
-    uint32_t left = block->live;
+    uint32_t left = block->live - (uint32_t)mark_count(block);
     for (char *object = block->base; left > 0 && object < block->end; object += step) {
-        if (*crn_count_of(object) == 0) continue;
+        if (*crn_count_of(object) == 0 || is_marked(object)) continue;
         left--;
-        if (!is_marked(object)) visit(block, object);
+        visit(block, object);
     }
 }
 
@@ -170,7 +210,12 @@ static void free_dead(struct crn_block *block, char *object) {
 
 static void free_block(struct crn_block *block, void *context) {
     (void)context;
-    each_dead(block, free_dead);
+    bool is_all_dead = block->slot_size && !block->has_extras && mark_count(block) == 0 &&
+                       (block->state == CRN_BLOCK_FULL || block->state == CRN_BLOCK_PARTIAL);
+    if (is_all_dead)
+        crn_block_free_all(block);
+    else
+        each_dead(block, free_dead);
 }
 
 /* What only dead untyped memory named was rooted by this epoch: the list forgets it. */

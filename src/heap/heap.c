@@ -377,7 +377,9 @@ char *crn_object_of(const void *address, struct crn_block **out) {
         uint64_t offset = (uint64_t)(a - block->base);
         slot += ((offset * block->reciprocal) >> 32) * block->slot_size;
     }
-    if (*crn_count_of(slot) == 0 && !crn_is_young(block, slot)) return NULL;
+    /* Relaxed: a slice may lower it meanwhile, but not to zero for what the program reaches. */
+    uint8_t count = __atomic_load_n(crn_count_of(slot), __ATOMIC_RELAXED);
+    if (count == 0 && !crn_is_young(block, slot)) return NULL;
     *out = block;
     return slot;
 }

@@ -75,7 +75,7 @@ struct crn_extra *crn_extra_make_locked(void *object, struct crn_block *block) {
     extra = crn_meta_alloc(sizeof(*extra));
     if (!extra) return NULL;
     extra->object = object;
-    extra->is_young = *crn_count_of(object) == 0;
+    extra->is_young = __atomic_load_n(crn_count_of(object), __ATOMIC_RELAXED) == 0;
     insert(extra);
     __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
     return extra;

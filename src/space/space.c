@@ -96,6 +96,14 @@ static bool note_region(struct crn_region *region) {
     return false;
 }
 
+bool crn_space_is_reserved(const void *address) {
+    const char *a = address;
+    for (size_t i = 0; i < REGION_MAX; i++) {
+        if (regions[i] && a >= regions[i]->base && a < regions[i]->end) return true;
+    }
+    return false;
+}
+
 bool crn_region_init(struct crn_region *region, size_t bytes) {
     memset(region, 0, sizeof(*region));
     crn_lock_acquire(&space_lock);

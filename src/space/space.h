@@ -63,6 +63,10 @@ extern struct crn_space crn_space;
 bool crn_space_init(void);
 bool crn_region_init(struct crn_region *region, size_t bytes);
 void crn_region_deinit(struct crn_region *region);
+/* Whether the address lies in a region, in use or not. O(regions); takes no lock: call it in a
+ * stop.
+ */
+bool crn_space_is_reserved(const void *address);
 
 /* `count` adjacent segments, writable and zero, their shadows writable and clear. */
 char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_segment_kind kind,

@@ -5,6 +5,8 @@
  */
 #include "../test.h"
 
+#include <sys/mman.h>
+
 static Node *keep;
 
 __attribute__((noinline)) static void make_list(long length) {
@@ -200,6 +202,30 @@ static void heaps_are_apart_and_give_all_back(void **state) {
     assert_int_equal(cairn_heap_destroy(NULL), CAIRN_ERROR_ARGUMENT);
 }
 
+/* The last one lies between two regions. */
+static void reference_outside_every_heap_is_stored_only(void **state) {
+    (void)state;
+    static Node fixed;
+    size_t bytes = (size_t)64 << 20;
+    Node *between = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(between != MAP_FAILED);
+    cairn_heap *below;
+    cairn_options options = CAIRN_OPTIONS_INIT;
+    options.region_bytes = (size_t)1 << 30;
+    assert_int_equal(cairn_heap_create(&options, &below), CAIRN_OK);
+    Node *node = cairn_make(Node, .next = {&fixed}, .other = {between});
+    assert_non_null(cairn_new_in(below, Node));
+    for (int i = 0; i < 2; i++) cairn_collect(CAIRN_TRACE);
+    assert_ptr_equal(node->next.p, &fixed);
+    assert_ptr_equal(node->other.p, between);
+    assert_int_equal(cairn_count(between), 0);
+    cairn_set(&node->other, NULL);
+    cairn_collect(CAIRN_COUNT);
+    cairn_keep(node);
+    assert_int_equal(cairn_heap_destroy(below), CAIRN_OK);
+    munmap(between, bytes);
+}
+
 static int by_value(const void *a, const void *b) {
     long x = ((const NodeRef *)a)->p->value, y = ((const NodeRef *)b)->p->value;
     return x < y ? -1 : x > y;
@@ -261,6 +287,7 @@ int main(void) {
         cmocka_unit_test(word_counts_references_and_not_bits),
         cmocka_unit_test(untyped_memory_keeps_what_it_names),
         cmocka_unit_test(heaps_are_apart_and_give_all_back),
+        cmocka_unit_test(reference_outside_every_heap_is_stored_only),
         cmocka_unit_test(sort_orders_references),
         cmocka_unit_test(sizes_that_overflow_give_null),
         cmocka_unit_test(alignment_is_kept),
