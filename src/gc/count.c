@@ -506,7 +506,8 @@ static void bury(struct crn_worker *worker, struct group *group) {
             heap = block->heap;
             crn_lock_acquire(&heap->lock);
         }
-        bool is_acquired = block->state == CRN_BLOCK_ACTIVE || block->state == CRN_BLOCK_SPENT;
+        uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+        bool is_acquired = state == CRN_BLOCK_ACTIVE || state == CRN_BLOCK_SPENT;
         if (is_acquired || __atomic_load_n(&block->has_extras, __ATOMIC_RELAXED)) {
             crn_push(&crn_gc.postponed, object);
             continue;

@@ -130,7 +130,8 @@ static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
     block->young_end = cursor->next;
     block->cursor = NULL;
     block->is_fresh = false;
-    block->state = CRN_BLOCK_SPENT;
+    /* Relaxed: to a slice that looks meanwhile, active and spent are the same. */
+    __atomic_store_n(&block->state, CRN_BLOCK_SPENT, __ATOMIC_RELAXED);
     run->block = NULL;
     cursor->next = cursor->limit = NULL;
 }
