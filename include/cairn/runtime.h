@@ -68,7 +68,8 @@ CAIRN_API void cairn_log_slow_(void **field);
 /* Behind a section: a stop that came within it happens now. */
 static inline void cairn_stop_check_(void) {
 #if defined(__SANITIZE_THREAD__)
-    if (CAIRN_UNLIKELY_(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) cairn_stop_poll_();
+    bool is_wanted = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED);
+    if (CAIRN_UNLIKELY_(is_wanted || cairn_thread.deferred)) cairn_stop_poll_();
 #else
     if (CAIRN_UNLIKELY_(cairn_thread.deferred)) cairn_stop_poll_();
 #endif

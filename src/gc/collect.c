@@ -168,10 +168,11 @@ static void allocated(const cairn_heap *heap) {
 }
 
 static void logged(void) {
-    uint64_t entries =
-        __atomic_add_fetch(&crn_gc.logged_entries, CRN_LOG_ENTRIES, __ATOMIC_RELAXED);
-    if (entries >= __atomic_load_n(&crn_gc.budget_entries, __ATOMIC_RELAXED) ||
-        !crn_self()->spare) {
+    struct crn_thread *self = crn_self();
+    uint64_t fresh = (uint64_t)self->full_chunks * CRN_LOG_ENTRIES;
+    self->full_chunks = 0;
+    uint64_t entries = __atomic_add_fetch(&crn_gc.logged_entries, fresh, __ATOMIC_RELAXED);
+    if (entries >= __atomic_load_n(&crn_gc.budget_entries, __ATOMIC_RELAXED) || !self->spare) {
         collect(CAIRN_COUNT, true);
     } else {
         crn_count_slice();

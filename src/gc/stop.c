@@ -71,6 +71,8 @@ void cairn_stop_poll_(void) {
     if (cairn_thread.no_stop) return;
     cairn_thread.deferred = 0;
     cairn_thread.no_stop = 1;
+    struct crn_thread *self = crn_self();
+    if (self && self->full_chunks) crn_hooks.logged();
     crn_stop_if_asked();
     cairn_thread.no_stop = 0;
 }

@@ -118,25 +118,34 @@ static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) 
     return segment;
 }
 
-/* `count` adjacent free blocks; the first of them, or NULL. */
-static struct crn_block *take_blocks(struct crn_heap *heap, size_t count) {
-    if (count == 1 && heap->free_blocks.first) {
+/* The first of `count` adjacent free blocks of a segment whose index is a multiple of `step`. */
+static struct crn_block *find_run(struct crn_segment *segment, size_t count, size_t step) {
+    size_t run = 0;
+    for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
+        bool is_free = (segment->free_map[i / 64] >> (i % 64)) & 1;
+        run = is_free && (run > 0 || i % step == 0) ? run + 1 : 0;
+        if (run == count) return block_at(segment, i + 1 - count);
+    }
+    return NULL;
+}
+
+/* `count` adjacent free blocks, aligned to `step` of them; the first of them, or NULL. */
+static struct crn_block *take_blocks(struct crn_heap *heap, size_t count, size_t step) {
+    if (count == 1 && step == 1 && heap->free_blocks.first) {
         struct crn_block *block = heap->free_blocks.first;
         mark_taken(heap, block);
         return block;
     }
-    struct crn_segment *segment = count == 1 ? NULL : heap->segments;
+    bool is_for_runs = count > 1 || step > 1;
+    struct crn_segment *segment = is_for_runs ? heap->segments : NULL;
     for (;; segment = segment->next) {
-        if (!segment) segment = add_segment(heap, count > 1);
+        if (!segment) segment = add_segment(heap, is_for_runs);
         if (!segment) return NULL;
-        if (segment->free_count < count || segment->is_for_runs != (count > 1)) continue;
-        size_t run = 0;
-        for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
-            run = (segment->free_map[i / 64] >> (i % 64)) & 1 ? run + 1 : 0;
-            if (run < count) continue;
-            for (size_t k = i + 1 - count; k <= i; k++) mark_taken(heap, block_at(segment, k));
-            return block_at(segment, i + 1 - count);
-        }
+        if (segment->free_count < count || segment->is_for_runs != is_for_runs) continue;
+        struct crn_block *head = find_run(segment, count, step);
+        if (!head) continue;
+        for (size_t i = 0; i < count; i++) mark_taken(heap, &head[i]);
+        return head;
     }
 }
 
@@ -173,7 +182,7 @@ static struct crn_block *take_partial(struct crn_heap *heap, const struct crn_bi
 }
 
 static struct crn_block *take_free(struct crn_heap *heap, struct crn_bin *bin) {
-    struct crn_block *block = take_blocks(heap, 1);
+    struct crn_block *block = take_blocks(heap, 1, 1);
     if (!block) return NULL;
     if (!block->is_fresh) forget_log_bits(block);
     char *memory = memory_of_block(block);
@@ -211,13 +220,13 @@ static void open_own(struct crn_block *block, struct crn_type *type, char *base,
  * logged, so that an epoch reads what was stored and not the whole object. */
 struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type, size_t bytes,
                                     size_t used, size_t align, bool is_sized) {
-    size_t slack = align > CRN_BLOCK_BYTES ? align - CRN_BLOCK_BYTES : 0;
-    size_t count = (bytes + slack + CRN_BLOCK_BYTES - 1) >> CRN_BLOCK_SHIFT;
+    size_t count = (bytes + CRN_BLOCK_BYTES - 1) >> CRN_BLOCK_SHIFT;
+    size_t step = crn_max(align >> CRN_BLOCK_SHIFT, 1);
     crn_lock_acquire(&heap->lock);
-    struct crn_block *head = take_blocks(heap, count);
+    struct crn_block *head = take_blocks(heap, count, step);
     if (head) {
-        char *base = (char *)crn_round_up((uintptr_t)memory_of_block(head), align);
-        open_own(head, type, base, crn_round_up(bytes, CRN_GRANULE), used, is_sized);
+        open_own(head, type, memory_of_block(head), crn_round_up(bytes, CRN_GRANULE), used,
+                 is_sized);
         head->run_blocks = (uint16_t)count;
         for (size_t i = 1; i < count; i++) {
             head[i].state = CRN_BLOCK_BODY;

@@ -45,18 +45,21 @@ static CRN_NOINLINE void next_chunk(struct crn_thread *self) {
     self->log = chunk;
 }
 
-/* Reads the old value, clears the bit, and logs if it was this thread that cleared it. */
-static bool log_field(struct crn_thread *self, void **field) {
+/* Reads the old value, clears the bit, and logs if it was this thread that cleared it. A full chunk
+ * asks for an epoch at the end of the section, when the store is done. */
+static void log_field(struct crn_thread *self, void **field) {
     void *old = __atomic_load_n(field, __ATOMIC_RELAXED);
     uintptr_t a = (uintptr_t)field & crn_space.mask;
     uint8_t bit = (uint8_t)(1u << ((a >> 3) & 7));
     /* Acquire-release orders the read of the old value before the clearing that others see. */
     uint8_t was =
         __atomic_fetch_and(cairn_runtime.log_bits + (a >> 6), (uint8_t)~bit, __ATOMIC_ACQ_REL);
-    if (!(was & bit)) return false;
+    if (!(was & bit)) return;
     if (!self->log || self->log->count == CRN_LOG_ENTRIES) next_chunk(self);
     self->log->entries[self->log->count++] = (struct crn_log_entry){field, old};
-    return self->log->count == CRN_LOG_ENTRIES;
+    if (self->log->count < CRN_LOG_ENTRIES) return;
+    self->full_chunks++;
+    self->inline_state->deferred = 1;
 }
 
 /* With a folded shadow a field outside every heap may meet another field's bit: leave that alone.
@@ -78,9 +81,8 @@ void cairn_store_slow_(void **field, void *value) {
         return;
     }
     struct crn_thread *self = crn_enter();
-    bool is_full = log_field(self, field);
+    log_field(self, field);
     __atomic_store_n(field, value, __ATOMIC_RELEASE);
-    if (is_full) crn_hooks.logged();
     crn_leave();
 }
 
@@ -101,15 +103,42 @@ void crn_log_range(char *low, char *high) {
 /* ---- Bulk work
  * -------------------------------------------------------------------------------------- */
 
+/* A piece is one section, between two of them a stop may come; and has no more words than the spare
+ * chunk has room for. */
+enum { COPY_BYTES = 4096 };
+_Static_assert(COPY_BYTES / sizeof(void *) <= CRN_LOG_ENTRIES, "a piece fits the spare chunk");
+
+static void copy_piece(char *to, const char *from, size_t bytes) {
+    crn_enter();
+    crn_log_range(to, to + bytes);
+    memmove(to, from, bytes);
+    crn_hooks.poll();
+    crn_leave();
+}
+
+/* Overlapping ranges are copied from the end that is overwritten last. Pieces end at words of dst,
+ * so that no reference is ever half there. */
 void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size) {
     size_t bytes = 0;
     CAIRN_REQUIRE(!__builtin_mul_overflow(count, element_size, &bytes),
                   "cairn_copy: %zu elements of %zu bytes overflow", count, element_size);
-    crn_enter();
-    crn_log_range(dst, (char *)dst + bytes);
-    memmove(dst, src, bytes);
-    crn_hooks.poll();
-    crn_leave();
+    char *to = dst;
+    const char *from = src;
+    size_t first = crn_min(bytes, (size_t)(-(uintptr_t)to & (COPY_BYTES - 1)));
+    if ((uintptr_t)to - (uintptr_t)from >= bytes) {
+        for (size_t done = 0, piece = first ? first : crn_min(bytes, COPY_BYTES); done < bytes;
+             piece = crn_min(bytes - done, COPY_BYTES)) {
+            copy_piece(to + done, from + done, piece);
+            done += piece;
+        }
+        return;
+    }
+    while (bytes > first) {
+        size_t piece = (bytes - first - 1) % COPY_BYTES + 1;
+        bytes -= piece;
+        copy_piece(to + bytes, from + bytes, piece);
+    }
+    if (first) copy_piece(to, from, first);
 }
 
 void cairn_clear(void *object) {
@@ -119,9 +148,15 @@ void cairn_clear(void *object) {
     char *start = crn_object_of(object, &block);
     CAIRN_REQUIRE(start == object, "cairn_clear: %p is not the start of an object", object);
     size_t bytes = crn_object_used(block, start);
-    crn_log_range(start, start + bytes);
-    memset(start, 0, bytes);
     crn_leave();
+    for (size_t at = 0; at < bytes; at += COPY_BYTES) {
+        size_t piece = crn_min(bytes - at, COPY_BYTES);
+        crn_enter();
+        crn_log_range(start + at, start + at + piece);
+        memset(start + at, 0, piece);
+        crn_hooks.poll();
+        crn_leave();
+    }
 }
 
 void cairn_sort_(void *array, size_t count, size_t element_size,

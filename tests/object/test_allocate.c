@@ -97,11 +97,73 @@ static void plain_array_in_reused_blocks_is_not_logged(void **state) {
     }
 }
 
+/* Alignments above a block: what lies before the object must not be taken for its start. */
+static void aligned_objects_live_through_collections(void **state) {
+    (void)state;
+    static char *kept[24];
+    size_t count = 0;
+    for (size_t align = 16; align <= (size_t)2 << 20; align *= 2) {
+        assert_non_null(cairn_alloc_bytes(40000));
+        kept[count] = cairn_alloc_bytes_aligned(100, align);
+        assert_int_equal((uintptr_t)kept[count] % align, 0);
+        memset(kept[count], (int)count, 100);
+        cairn_collect(CAIRN_TRACE);
+        count++;
+    }
+    for (int i = 0; i < 3; i++) cairn_collect(CAIRN_TRACE);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(cairn_length(kept[i]), 100);
+        assert_int_equal(kept[i][99], i);
+        kept[i] = NULL;
+    }
+    live_after(CAIRN_TRACE);
+}
+
+/* Overlapping copies of all lengths against memmove; references keep their counts. */
+static void copies_overlap_and_count(void **state) {
+    (void)state;
+    enum { LENGTH = 3000 };
+    NodeRef *array = cairn_new_array(NodeRef, LENGTH);
+    for (long i = 0; i < LENGTH; i++) cairn_set(&array[i], cairn_make(Node, .value = i));
+    cairn_collect(CAIRN_COUNT);
+    static long twin[LENGTH];
+    for (long i = 0; i < LENGTH; i++) twin[i] = i;
+    const size_t cases[][3] = {{0, 1, 2999},   {1, 0, 2999},   {700, 3, 2000}, {3, 700, 2000},
+                               {0, 1500, 512}, {1500, 0, 513}, {1, 600, 1025}, {5, 5, 100}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cairn_copy(array + cases[i][0], array + cases[i][1], cases[i][2]);
+        memmove(twin + cases[i][0], twin + cases[i][1], cases[i][2] * sizeof(long));
+        cairn_collect(CAIRN_COUNT);
+        for (size_t k = 0; k < LENGTH; k++) assert_int_equal(array[k].p->value, twin[k]);
+    }
+    static size_t wanted[LENGTH];
+    for (size_t k = 0; k < LENGTH; k++) wanted[twin[k]]++;
+    for (size_t k = 0; k < LENGTH; k++) {
+        assert_int_equal(cairn_count(array[k].p), wanted[twin[k]]);
+    }
+}
+
+/* Epochs come while a long copy logs, not at its end. */
+static void long_copy_lets_epochs_come(void **state) {
+    (void)state;
+    enum { LENGTH = 1 << 20 };
+    NodeRef *array = cairn_new_array(NodeRef, LENGTH);
+    Node *node = cairn_new(Node);
+    for (size_t i = 0; i < LENGTH; i++) cairn_set(&array[i], node);
+    cairn_collect(CAIRN_COUNT);
+    uint64_t before = stats_now().epochs;
+    cairn_copy(array, array + LENGTH / 2, LENGTH / 2);
+    assert_true(stats_now().epochs > before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_types_share_no_slot),
         cmocka_unit_test(plain_data_in_reused_memory_is_not_logged),
         cmocka_unit_test(plain_array_in_reused_blocks_is_not_logged),
+        cmocka_unit_test(aligned_objects_live_through_collections),
+        cmocka_unit_test(copies_overlap_and_count),
+        cmocka_unit_test(long_copy_lets_epochs_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
