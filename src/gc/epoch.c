@@ -157,11 +157,12 @@ static void settle_cache(struct crn_cache *cache) {
             block->next = active;
             active = block;
         } else {
-            if (!block->slot_size && block->live == 0 && block->content == CRN_EXACT) {
-                /* Born logged: its fields have been counted, so it gives them up like a mature one.
-                 */
+            bool is_dead_own = !block->slot_size && block->live == 0;
+            /* Born logged: its fields have been counted, so it gives them up like a mature one. */
+            if (is_dead_own && crn_large_is(block))
+                crn_count_kill(block, block->base);
+            else if (is_dead_own && block->content == CRN_EXACT)
                 crn_count_give_up(block, block->base);
-            }
             crn_block_settle(block);
         }
         block = next;
@@ -212,7 +213,7 @@ static void apply_queued(uint64_t started, size_t left, bool is_bounded) {
         crn_count_decrements(0);
     else if (crn_gc.is_swamped)
         crn_count_decrements(started + crn_settings.pause_goal_ns * 9 / 10);
-    bool has_backlog = crn_gc.workers[0].decrements.count != 0;
+    bool has_backlog = crn_gc.workers[0].decrements.count != 0 || crn_large_is_waiting();
     __atomic_store_n(&crn_gc.has_backlog, has_backlog, __ATOMIC_RELAXED);
 }
 

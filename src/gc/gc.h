@@ -51,9 +51,13 @@ struct crn_gc {
     struct crn_lock world;
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see count.c */
-    struct crn_lock slice;                      /* who applies decrements between epochs */
-    struct crn_stack postponed;                 /* decrements that wait for a stop; under `slice` */
-    bool has_backlog;                           /* atomic; decrements wait for slices */
+    /* Large objects that die piece by piece, and those that are done; see large.c. */
+    struct crn_stack dismantled, emptied;
+    char *dismantling;                 /* taken from `dismantled`, or NULL */
+    char *dismantled_to, *purged_from; /* how far that has got */
+    struct crn_lock slice;             /* who applies decrements between epochs */
+    struct crn_stack postponed;        /* decrements that wait for a stop; under `slice` */
+    bool has_backlog;                  /* atomic; decrements wait for slices */
     bool has_spare_processor;  /* fewer threads ran at the last stop than there are processors */
     bool is_behind;            /* something was still queued when the last epoch began */
     bool is_swamped;           /* and much of what that one queued: pauses help, and come sooner */
@@ -111,6 +115,7 @@ void crn_count_decrements(uint64_t deadline_ns);
 void crn_count_resume(void); /* what was postponed, or queued by others, is in the one queue */
 void crn_count_increment(void *object);
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
+void crn_count_kill(struct crn_block *block, char *object);    /* a large young one that died */
 void crn_block_free_all(struct crn_block *block); /* a full or partial one; figures, lists */
 void crn_object_free(struct crn_block *block, char *object); /* count to zero, figures, lists */
 void crn_worker_flush(struct crn_worker *worker);            /* figures, to their heap */
@@ -141,6 +146,11 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
 void crn_pace_after_trace(uint64_t freed_bytes);
 uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
+
+/* large.c: one worker at a time */
+bool crn_large_is(const struct crn_block *block);
+bool crn_large_step(struct crn_worker *worker); /* false: there was nothing to do */
+bool crn_large_is_waiting(void);
 
 /* reclaim.c */
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */

@@ -258,6 +258,7 @@ static void clear_marks(cairn_heap *heap) {
 
 void crn_trace_run(void) {
     CRN_ASSERT(crn_gc.workers[0].decrements.count == 0 && crn_gc.postponed.count == 0);
+    CRN_ASSERT(!crn_large_is_waiting() && crn_gc.emptied.count == 0);
     uint64_t started = crn_os_now_ns();
     uint64_t freed_by_count = crn_gc.freed_bytes;
     is_tally_lost = false;

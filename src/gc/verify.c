@@ -80,6 +80,8 @@ void crn_verify(void) {
     for (size_t i = 0; i < roots->count; i++) add_one(roots->items[i]);
     for (size_t i = 0; i < crn_gc.workers[0].decrements.count; i++)
         add_one(crn_gc.workers[0].decrements.items[i]);
+    if (crn_gc.dismantling) add_one(crn_gc.dismantling);
+    for (size_t i = 0; i < crn_gc.dismantled.count; i++) add_one(crn_gc.dismantled.items[i]);
     crn_finalizers_pending(add_held, NULL);
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, compare_block, NULL);

@@ -175,6 +175,28 @@ CRN_INLINE void crn_each_field(const struct crn_block *block, char *object, crn_
     }
 }
 
+/* The same for about `budget` fields from `from` on, which an earlier call returned or the object's
+ * start; returns where to go on, NULL at the end. A single element counts as one step. */
+CRN_INLINE char *crn_each_field_from(const struct crn_block *block, char *object, char *from,
+                                     size_t budget, crn_field_visit *visit, void *context) {
+    const struct crn_type *type = block->type;
+    char *end = object + crn_object_used(block, object);
+    size_t step = type->size;
+    if (!block->is_sized || (type->has_flex && from == object)) {
+        crn_each_field_of_element(type, object, visit, context);
+        if (!block->is_sized) return NULL;
+        from = object + type->flex_offset;
+    }
+    if (type->has_flex) step = sizeof(void *);
+    for (; from + step <= end && budget > 0; from += step, budget--) {
+        if (type->has_flex)
+            visit((void **)(void *)from, context);
+        else
+            crn_each_field_of_element(type, from, visit, context);
+    }
+    return from + step <= end ? from : NULL;
+}
+
 /* What a field refers to now: tagged bits are NULL. `owner` is the field's block. */
 CRN_INLINE void *crn_field_value(const struct crn_block *owner, void *value) {
     const struct crn_type *type = owner->type;

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Large objects die in pieces, so that neither a pause nor a slow path pays for all of one.
+ *
+ * An object of its own blocks whose last count is to be taken goes on the list `dismantled` and
+ * keeps that one count until it is done: first its fields are given up and cleared, some thousands
+ * at a time, then its pages go back to the system, then its segments. A root that is none may name
+ * it again meanwhile: then it outlives its fields, empty, until that root is gone. One worker does
+ * it, under the slice's lock or alone in a stop.
+ */
+#include "gc/count.h"
+
+enum { FIELDS_BUDGET = 4096, DISMANTLE_BYTES = 256 * 1024 };
+#define PURGE_BYTES CRN_MIB(4)
+
+bool crn_large_is(const struct crn_block *block) {
+    return !block->slot_size && crn_object_bytes(block) >= DISMANTLE_BYTES;
+}
+
+static void give_up_and_clear(void **field, void *context) {
+    const struct crn_field_context *of = context;
+    void *value = crn_field_value(of->block, *field);
+    if (value && !crn_is_foreign(value)) crn_push(&of->worker->decrements, value);
+    *field = NULL;
+}
+
+/* Gives back the last pages that are still there. Returns whether more are left. */
+static bool purge_piece(const struct crn_block *block) {
+    if (crn_segment_kind(block) != CRN_SEGMENT_LARGE) return false;
+    char *low = (char *)crn_round_up((uintptr_t)block->base, CRN_BLOCK_BYTES);
+    if (!crn_gc.purged_from) crn_gc.purged_from = block->end;
+    size_t left = crn_gc.purged_from > low ? (size_t)(crn_gc.purged_from - low) : 0;
+    size_t piece = crn_min(left, PURGE_BYTES);
+    char *from = (char *)((uintptr_t)(crn_gc.purged_from - piece) & ~(CRN_BLOCK_BYTES - 1));
+    if (from < low) from = low;
+    if (piece) crn_os_purge(from, (size_t)(crn_gc.purged_from - from));
+    crn_gc.purged_from = from;
+    return from > low;
+}
+
+bool crn_large_step(struct crn_worker *worker) {
+    if (!crn_gc.dismantling) {
+        struct crn_stack *list = &crn_gc.dismantled;
+        if (!list->count) return false;
+        crn_gc.dismantling = crn_gc.dismantled_to = list->items[--list->count];
+        crn_gc.purged_from = NULL;
+    }
+    char *object = crn_gc.dismantling;
+    struct crn_block *block = crn_block_of_start(object);
+    if (block->content == CRN_EXACT && crn_gc.dismantled_to) {
+        struct crn_field_context context = {worker, block};
+        crn_gc.dismantled_to = crn_each_field_from(block, object, crn_gc.dismantled_to,
+                                                   FIELDS_BUDGET, give_up_and_clear, &context);
+        return true;
+    }
+    if (purge_piece(block)) return true;
+    crn_gc.dismantling = NULL;
+    crn_push(&crn_gc.emptied, object);
+    return true;
+}
+
+bool crn_large_is_waiting(void) {
+    return crn_gc.dismantling || crn_gc.dismantled.count != 0;
+}
