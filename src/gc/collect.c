@@ -90,6 +90,8 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     if (kind != CAIRN_COUNT) {
         uint64_t live = crn_live_bytes();
         crn_trace_run();
+        bool has_more = crn_gc.workers[0].decrements.count != 0;
+        __atomic_store_n(&crn_gc.has_backlog, has_more, __ATOMIC_RELAXED);
         crn_pace_after_trace(live - crn_live_bytes());
     }
     uint64_t traced_ns = kind == CAIRN_COUNT ? 0 : crn_os_now_ns() - counted;
@@ -228,6 +230,27 @@ static void purge_stack(const cairn_heap *heap, struct crn_stack *stack) {
     stack->count = kept;
 }
 
+static cairn_heap *dying_heap; /* under the world lock */
+static bool is_elsewhere(const char *object) {
+    return !is_in(dying_heap, object);
+}
+
+static void release_pages(struct crn_block *block, bool unused) {
+    (void)unused;
+    crn_untyped_release(&crn_gc.workers[0], block, 0, SIZE_MAX / 2);
+}
+
+/* What its untyped pages hold elsewhere is given back; what others hold of it is forgotten. */
+static void purge_pages(cairn_heap *heap) {
+    struct crn_segment *segment = heap->core.untyped;
+    for (; segment; segment = segment->next_untyped) {
+        crn_segment_each_untyped(segment, release_pages, false);
+    }
+    dying_heap = heap;
+    crn_untyped_forget(is_elsewhere);
+    crn_heap_close_pages(&heap->core);
+}
+
 static void drop_extra(struct crn_extra *extra, void *context) {
     const cairn_heap *heap = context;
     if (extra->cell && is_in(heap, extra->object)) extra->cell->target = NULL;
@@ -254,8 +277,10 @@ cairn_status cairn_heap_destroy(cairn_heap *heap) {
     /* An epoch settles every log entry, so that only queues and roots can name the heap. */
     run_locked(CAIRN_COUNT, false);
     crn_world_stop();
+    purge_pages(heap);
     purge_stack(heap, &crn_gc.workers[0].decrements);
     purge_stack(heap, &crn_gc.postponed);
+    purge_stack(heap, &crn_gc.husks);
     purge_stack(heap, &crn_gc.roots[0]);
     purge_stack(heap, &crn_gc.roots[1]);
     crn_extras_each_locked(drop_extra, heap);

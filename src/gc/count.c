@@ -9,8 +9,7 @@
  *    promotes the object. What the others do to the count meanwhile does not matter to it.
  *  - Log bits share bytes: they are set by atomic or; those of promoted single objects are set
  *    block by block when the epoch settles it, by the coordinator alone.
- *  - Root bits and root lists are not made for two: untyped objects that were promoted wait in
- *    `deferred` until one worker is alone.
+ *  - Untyped objects that were promoted only make their pages stale; see untyped.c.
  *
  * `is_alone` is a constant in each inlined copy: a worker that is alone pays for no locked
  * instruction.
@@ -30,12 +29,6 @@ void crn_worker_flush(struct crn_worker *worker) {
         __atomic_fetch_add(&crn_gc.freed_bytes, worker->freed_bytes, __ATOMIC_RELAXED);
     }
     worker->freed_objects = worker->freed_bytes = 0;
-}
-
-void crn_defer(void *object) {
-    crn_lock_acquire(&crn_team.lock);
-    crn_push(&crn_gc.deferred, object);
-    crn_lock_release(&crn_team.lock);
 }
 
 /* ---- Log bits -----------------------------------------------------------------------------------
@@ -154,10 +147,7 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
     struct crn_block *block = crn_block_of_start(object);
     const struct crn_type *type = block->type;
     if (CRN_UNLIKELY(block->content == CRN_UNTYPED)) {
-        if (is_alone)
-            crn_root_untyped(block, object);
-        else
-            crn_defer(object);
+        crn_untyped_changed(block, object);
     } else if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
         void **words = (void **)(void *)object;
         for (uint64_t map = type->map; map; map &= map - 1) {
@@ -264,9 +254,4 @@ static void count_logs_together(struct crn_worker *worker) {
 void crn_count_logs(void) {
     __atomic_store_n(&crn_team.has_chunks, true, __ATOMIC_RELAXED);
     crn_team_run(count_logs_alone, count_logs_together);
-    while (crn_gc.deferred.count) {
-        char *object = crn_gc.deferred.items[--crn_gc.deferred.count];
-        count_fields(&crn_gc.workers[0], object, true);
-        crn_count_drain();
-    }
 }

@@ -40,7 +40,7 @@ struct crn_field_context {
     struct crn_block *block;
 };
 
-/* Sets an object aside until one worker is alone. */
-void crn_defer(void *object);
+/* For crn_each_field, with a crn_field_context: queues a decrement and stores NULL. */
+void crn_give_up_and_clear(void **field, void *context);
 
 #endif

@@ -17,13 +17,24 @@
 
 #include <string.h>
 
+static void defer(void *object) {
+    crn_lock_acquire(&crn_team.lock);
+    crn_push(&crn_gc.deferred, object);
+    crn_lock_release(&crn_team.lock);
+}
+
 /* ---- Death --------------------------------------------------------------------------------------
  */
 
+static void free_block_locked(struct crn_worker *worker, struct crn_block *block) {
+    if (block->pages) crn_untyped_release(worker, block, 0, SIZE_MAX / 2);
+    crn_block_free(block);
+}
+
 /* After an object of the block has died: on a threshold the block moves to its list. */
-static void note_death_locked(struct crn_block *block, uint32_t live) {
+static void note_death_locked(struct crn_worker *worker, struct crn_block *block, uint32_t live) {
     if (live == 0)
-        crn_block_free(block);
+        free_block_locked(worker, block);
     else if (block->state == CRN_BLOCK_FULL)
         crn_block_has_room(block);
 }
@@ -35,7 +46,10 @@ CRN_INLINE bool is_threshold(const struct crn_block *block, uint32_t live) {
     return live == 0 || CRN_UNLIKELY(block->slot_count - live == crn_block_room(block));
 }
 
-CRN_INLINE void figure_death(struct crn_worker *worker, const struct crn_block *block) {
+/* Before the object's count is zero. */
+CRN_INLINE void figure_death(struct crn_worker *worker, const struct crn_block *block,
+                             const char *object) {
+    if (CRN_UNLIKELY(block->content == CRN_UNTYPED)) crn_untyped_changed(block, object);
     crn_figure_for(worker, block->heap);
     worker->freed_objects++;
     worker->freed_bytes += crn_object_bytes(block);
@@ -43,23 +57,23 @@ CRN_INLINE void figure_death(struct crn_worker *worker, const struct crn_block *
 
 CRN_INLINE void free_object(struct crn_worker *worker, struct crn_block *block, char *object,
                             bool is_alone) {
-    figure_death(worker, block);
+    figure_death(worker, block, object);
     uint32_t live =
         is_alone ? --block->live : __atomic_sub_fetch(&block->live, 1, __ATOMIC_RELAXED);
     __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
     if (CRN_LIKELY(!is_threshold(block, live))) return;
     struct crn_heap *heap = block->heap;
     crn_lock_acquire(&heap->lock);
-    note_death_locked(block, live);
+    note_death_locked(worker, block, live);
     crn_lock_release(&heap->lock);
 }
 
 /* The same while the program runs, under the heap's lock. */
 static void free_locked(struct crn_worker *worker, struct crn_block *block, char *object) {
-    figure_death(worker, block);
+    figure_death(worker, block, object);
     uint32_t live = --block->live;
     __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-    if (is_threshold(block, live)) note_death_locked(block, live);
+    if (is_threshold(block, live)) note_death_locked(worker, block, live);
 }
 
 void crn_object_free(struct crn_block *block, char *object) {
@@ -73,7 +87,7 @@ void crn_block_free_all(struct crn_block *block) {
     worker->freed_bytes += (uint64_t)block->live * block->slot_size;
     block->live = 0;
     memset(crn_count_of(block->base), 0, CRN_BLOCK_BYTES >> CRN_GRANULE_SHIFT);
-    crn_block_free(block);
+    free_block_locked(worker, block);
 }
 
 static void give_up_field(void **field, void *context) {
@@ -116,7 +130,7 @@ CRN_INLINE void die(struct crn_worker *worker, char *object, bool is_alone) {
     struct crn_block *block = crn_block_of_start(object);
     bool is_large = crn_large_is(block);
     if (CRN_UNLIKELY(!is_alone && (is_large || block->has_extras))) {
-        crn_defer(object);
+        defer(object);
         return;
     }
     if (CRN_UNLIKELY(block->has_extras) && crn_extra_died(object, block)) return; /* lives on */
@@ -233,9 +247,10 @@ void crn_count_decrements(uint64_t deadline_ns) {
  *    stops only, and no slice runs in a stop: it is a no-stop section without a safepoint.
  *  - In a block that a thread has acquired since the epoch a zero count means young, or free and
  *    still ahead of the cursor. A slot freed behind the cursor would pass for young. So what dies
- *    in such a block is postponed to the next epoch, which settles the block first. A block is
- *    acquired under its heap's lock, and a slice looks at its state and frees under the same lock.
- *  - A weak reference can still be read: what has extras is postponed too.
+ *    in such a block gives up its fields, clears them, and keeps its last count as a husk until the
+ *    next epoch, which settles the block. A block is acquired under its heap's lock, and a slice
+ *    looks at its state and frees under the same lock.
+ *  - A weak reference can still be read: what has extras waits, whole, for the next stop.
  */
 
 enum { SLICE_STEPS = 2048, GROUP = 32 };
@@ -257,12 +272,20 @@ static void bury(struct crn_worker *worker, struct group *group) {
         }
         uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
         bool is_acquired = state == CRN_BLOCK_ACTIVE || state == CRN_BLOCK_SPENT;
-        if (is_acquired || __atomic_load_n(&block->has_extras, __ATOMIC_RELAXED)) {
+        if (CRN_UNLIKELY(__atomic_load_n(&block->has_extras, __ATOMIC_RELAXED))) {
             crn_push(&crn_gc.postponed, object);
             continue;
         }
         if (CRN_UNLIKELY(crn_large_is(block))) {
             crn_push(&crn_gc.dismantled, object);
+            continue;
+        }
+        if (is_acquired) {
+            struct crn_field_context context = {worker, block};
+            if (block->content == CRN_EXACT) {
+                crn_each_field(block, object, crn_give_up_and_clear, &context);
+            }
+            crn_push(&crn_gc.husks, object);
             continue;
         }
         give_up_fields(worker, block, object);
@@ -324,10 +347,15 @@ void crn_count_help(uint64_t bytes) {
     }
 }
 
-void crn_count_resume(void) {
+void crn_count_resume(uint64_t deadline_ns) {
     gather_decrements();
+    struct crn_worker *first = &crn_gc.workers[0];
+    while (crn_gc.husks.count) {
+        crn_push(&first->decrements, crn_gc.husks.items[--crn_gc.husks.count]);
+    }
     struct crn_stack *postponed = &crn_gc.postponed;
-    while (postponed->count) {
-        crn_push(&crn_gc.workers[0].decrements, postponed->items[--postponed->count]);
+    for (unsigned steps = 1; postponed->count; steps++) {
+        die(first, postponed->items[--postponed->count], true);
+        if (deadline_ns && steps % 64 == 0 && crn_os_now_ns() > deadline_ns) break;
     }
 }

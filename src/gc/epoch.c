@@ -11,6 +11,7 @@
  * at the last epoch, and has its log bit set again.
  *  3. Promotion. Whoever goes from zero to one is checked to be the start of a handed-out slot,
  * becomes mature, has its log bits set and gives counts to what its fields hold; and so on.
+ *     Untyped pages that were written or are new are scanned, and hold what they name; untyped.c.
  *  4. Objects rooted at the last epoch and not now queue a decrement.
  *  5. Young objects with extras that nobody counted are dead: they are told. Other dead young
  * objects are never touched: their slots' counts are zero and their blocks' records end here.
@@ -29,7 +30,7 @@ enum { BACKLOG_MIN = 4096 };
 /* ---- Roots --------------------------------------------------------------------------------------
  */
 
-static void root_object(char *object) {
+void crn_root_object(char *object) {
     unsigned parity = crn_gc.parity;
     struct crn_bit bit = crn_root_bit(object, parity);
     if (crn_bit_get(bit)) return;
@@ -41,11 +42,7 @@ static void root_object(char *object) {
 static void root_word(void *word) {
     struct crn_block *block;
     char *object = crn_object_of(word, &block);
-    if (object) root_object(object);
-}
-
-void crn_root_untyped(const struct crn_block *block, char *object) {
-    crn_scan_words(object, object + crn_object_used(block, object), root_word);
+    if (object) crn_root_object(object);
 }
 
 /* ---- Around them
@@ -53,8 +50,8 @@ void crn_root_untyped(const struct crn_block *block, char *object) {
 
 static void root_extra(struct crn_extra *extra, void *context) {
     (void)context;
-    if (extra->pin_count) root_object(extra->object);
-    if (extra->cell) root_object((char *)extra->cell);
+    if (extra->pin_count) crn_root_object(extra->object);
+    if (extra->cell) crn_root_object((char *)extra->cell);
 }
 
 static void give_back_held(void *object, void *context) {
@@ -100,16 +97,6 @@ static void unroot_last(void) {
         }
     }
     last->count = 0;
-}
-
-static void scan_untyped_block(struct crn_block *block, void *context) {
-    (void)context;
-    if (block->content != CRN_UNTYPED || block->live == 0) return;
-    size_t step = crn_object_bytes(block);
-    for (char *object = block->base; object < block->end; object += step) {
-        if (*crn_count_of(object) == 0) continue;
-        crn_root_untyped(block, object);
-    }
 }
 
 /* Fields of single objects that were promoted: their bits are set for all slots of the record of
@@ -205,14 +192,11 @@ static void close_figures(cairn_heap *heap) {
 }
 
 /* Decrements are the slices' work. Where those did not keep up, the rest of the pause helps. */
-static void apply_queued(uint64_t started, size_t left, bool is_bounded) {
+static void apply_queued(uint64_t deadline_ns, size_t left) {
     size_t queued = crn_gc.workers[0].decrements.count;
     crn_gc.is_behind = left > 0;
     crn_gc.is_swamped = left > BACKLOG_MIN && left > queued / 4;
-    if (!is_bounded)
-        crn_count_decrements(0);
-    else if (crn_gc.is_swamped)
-        crn_count_decrements(started + crn_settings.pause_goal_ns * 9 / 10);
+    if (!deadline_ns || crn_gc.is_swamped) crn_count_decrements(deadline_ns);
     bool has_backlog = crn_gc.workers[0].decrements.count != 0 || crn_large_is_waiting();
     __atomic_store_n(&crn_gc.has_backlog, has_backlog, __ATOMIC_RELAXED);
 }
@@ -227,19 +211,18 @@ void crn_epoch_run(bool is_bounded) {
     crn_scan_roots(root_word);
     crn_extras_each_locked(root_extra, NULL);
     uint64_t rooted = crn_os_now_ns();
-    crn_gc.real_root_count = crn_gc.roots[crn_gc.parity].count;
     crn_count_logs();
-    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
-        if (crn_any_untyped) crn_heap_each_block(&heap->core, scan_untyped_block, NULL);
-    }
-    crn_count_drain();
+    crn_untyped_ask();
+    crn_untyped_renew();
     crn_finalized_take(give_back_held, NULL);
     unroot_last();
     judge_young_extras();
+    crn_untyped_renew();
     take_spare_chunks();
     settle_threads();
-    crn_count_resume();
-    apply_queued(started, left, is_bounded);
+    uint64_t deadline_ns = is_bounded ? started + crn_settings.pause_goal_ns * 9 / 10 : 0;
+    crn_count_resume(deadline_ns);
+    apply_queued(deadline_ns, left);
     uint64_t entries = 0;
     for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) {
         entries += crn_gc.workers[i].entries;

@@ -53,9 +53,14 @@ struct crn_gc {
     struct crn_stack deferred;                  /* for one worker alone; see count.c */
     /* Large objects that die piece by piece, and those that are done; see large.c. */
     struct crn_stack dismantled, emptied;
+    struct crn_stack found;            /* by the scan of one untyped page */
+    bool has_stale_pages;              /* atomic while several work */
+    bool has_unheld_pages;             /* some page had no memory for its list */
     char *dismantling;                 /* taken from `dismantled`, or NULL */
     char *dismantled_to, *purged_from; /* how far that has got */
+    size_t released_rows;              /* of its untyped pages */
     struct crn_lock slice;             /* who applies decrements between epochs */
+    struct crn_stack husks;            /* dead, empty, in blocks to be settled; under `slice` */
     struct crn_stack postponed;        /* decrements that wait for a stop; under `slice` */
     bool has_backlog;                  /* atomic; decrements wait for slices */
     bool has_spare_processor;  /* fewer threads ran at the last stop than there are processors */
@@ -63,9 +68,7 @@ struct crn_gc {
     bool is_swamped;           /* and much of what that one queued: pauses help, and come sooner */
     struct crn_stack roots[2]; /* rooted in even and in odd epochs */
     unsigned parity;           /* of the last epoch */
-    size_t
-        real_root_count;  /* of roots[parity]: found by threads and ranges, not by untyped memory */
-    uint64_t deadline_ns; /* when decrementing stops; 0: when all are done */
+    uint64_t deadline_ns;      /* when decrementing stops; 0: when all are done */
     uint64_t epoch, trace_number;
     uint64_t started_ns, program_ns;
     unsigned processor_count;
@@ -112,7 +115,8 @@ CRN_INLINE bool crn_team_is_hungry(void) {
 void crn_count_logs(void);
 void crn_count_drain(void);
 void crn_count_decrements(uint64_t deadline_ns);
-void crn_count_resume(void); /* what was postponed, or queued by others, is in the one queue */
+/* What waited for the stop: husks are queued again, what has extras dies. */
+void crn_count_resume(uint64_t deadline_ns);
 void crn_count_increment(void *object);
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
 void crn_count_kill(struct crn_block *block, char *object);    /* a large young one that died */
@@ -134,7 +138,7 @@ void crn_count_help(uint64_t bytes);
 
 /* epoch.c, trace.c, verify.c: the world is stopped. */
 void crn_epoch_run(bool is_bounded);
-void crn_root_untyped(const struct crn_block *block, char *object);
+void crn_root_object(char *object);
 void crn_trace_run(void);
 void crn_verify(void);
 void crn_heap_check(cairn_heap *heap);
@@ -146,6 +150,18 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
 void crn_pace_after_trace(uint64_t freed_bytes);
 uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
+
+/* untyped.c: the world is stopped, but for crn_untyped_changed */
+void crn_untyped_changed(const struct crn_block *block, const char *object); /* born, or died */
+void crn_untyped_ask(void);   /* which pages were written? */
+void crn_untyped_renew(void); /* scans the stale ones */
+/* Gives back what `budget` pages from `from` on held; returns where to go on, 0 at the end. Under
+ * the slice's lock or in a stop. */
+size_t crn_untyped_release(struct crn_worker *worker, struct crn_block *block, size_t from,
+                           size_t budget);
+void crn_untyped_each_held(void (*visit)(void *object));
+/* Pages forget, without a decrement, what is not live any more. */
+void crn_untyped_forget(bool (*is_live)(const char *object));
 
 /* large.c: one worker at a time */
 bool crn_large_is(const struct crn_block *block);

@@ -10,14 +10,14 @@
  */
 #include "gc/count.h"
 
-enum { FIELDS_BUDGET = 4096, DISMANTLE_BYTES = 256 * 1024 };
+enum { FIELDS_BUDGET = 4096, ROWS_BUDGET = 64, DISMANTLE_BYTES = 256 * 1024 };
 #define PURGE_BYTES CRN_MIB(4)
 
 bool crn_large_is(const struct crn_block *block) {
     return !block->slot_size && crn_object_bytes(block) >= DISMANTLE_BYTES;
 }
 
-static void give_up_and_clear(void **field, void *context) {
+void crn_give_up_and_clear(void **field, void *context) {
     const struct crn_field_context *of = context;
     void *value = crn_field_value(of->block, *field);
     if (value && !crn_is_foreign(value)) crn_push(&of->worker->decrements, value);
@@ -44,13 +44,20 @@ bool crn_large_step(struct crn_worker *worker) {
         if (!list->count) return false;
         crn_gc.dismantling = crn_gc.dismantled_to = list->items[--list->count];
         crn_gc.purged_from = NULL;
+        crn_gc.released_rows = 0;
     }
     char *object = crn_gc.dismantling;
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT && crn_gc.dismantled_to) {
         struct crn_field_context context = {worker, block};
         crn_gc.dismantled_to = crn_each_field_from(block, object, crn_gc.dismantled_to,
-                                                   FIELDS_BUDGET, give_up_and_clear, &context);
+                                                   FIELDS_BUDGET, crn_give_up_and_clear, &context);
+        return true;
+    }
+    if (block->pages && crn_gc.dismantled_to) {
+        size_t next = crn_untyped_release(worker, block, crn_gc.released_rows, ROWS_BUDGET);
+        crn_gc.released_rows = next;
+        if (!next) crn_gc.dismantled_to = NULL;
         return true;
     }
     if (purge_piece(block)) return true;

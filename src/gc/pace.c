@@ -46,8 +46,8 @@ bool crn_pace_init(void) {
     }
     return make_stack(&crn_gc.roots[0]) && make_stack(&crn_gc.roots[1]) &&
            make_stack(&crn_gc.deferred) && make_stack(&crn_gc.postponed) &&
-           make_stack(&crn_gc.dismantled) && make_stack(&crn_gc.emptied) &&
-           make_stack(&crn_team.pool);
+           make_stack(&crn_gc.husks) && make_stack(&crn_gc.dismantled) &&
+           make_stack(&crn_gc.found) && make_stack(&crn_gc.emptied) && make_stack(&crn_team.pool);
 }
 
 uint64_t crn_young_bytes(void) {

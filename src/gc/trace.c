@@ -218,19 +218,8 @@ static void free_block(struct crn_block *block, void *context) {
         each_dead(block, free_dead);
 }
 
-/* What only dead untyped memory named was rooted by this epoch: the list forgets it. */
-static void filter_roots(void) {
-    struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
-    size_t kept = 0;
-    for (size_t i = 0; i < roots->count; i++) {
-        char *object = roots->items[i];
-        if (is_marked(object)) {
-            roots->items[kept++] = object;
-            continue;
-        }
-        crn_bit_clear(crn_root_bit(object, crn_gc.parity));
-    }
-    roots->count = kept;
+static void note_held(void *object) {
+    if (*crn_count_of(object) == 255) note_stuck(object);
 }
 
 static void lower_stuck(void) {
@@ -257,17 +246,19 @@ static void clear_marks(cairn_heap *heap) {
 }
 
 void crn_trace_run(void) {
-    CRN_ASSERT(crn_gc.workers[0].decrements.count == 0 && crn_gc.postponed.count == 0);
+    CRN_ASSERT(crn_gc.workers[0].decrements.count == 0 && crn_gc.postponed.count == 0 &&
+               crn_gc.husks.count == 0);
     CRN_ASSERT(!crn_large_is_waiting() && crn_gc.emptied.count == 0);
     uint64_t started = crn_os_now_ns();
     uint64_t freed_by_count = crn_gc.freed_bytes;
     is_tally_lost = false;
     struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
-    for (size_t i = 0; i < crn_gc.real_root_count; i++) mark(roots->items[i]);
+    for (size_t i = 0; i < roots->count; i++) mark(roots->items[i]);
     crn_finalizers_pending(mark_held, NULL);
     drain_marks();
     mark_finalizable();
-    filter_roots();
+    crn_untyped_forget(is_marked);
+    crn_untyped_each_held(note_held);
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, give_back_block, NULL);
     }

@@ -69,6 +69,10 @@ static void add_held(void *object, void *context) {
     add_one(object);
 }
 
+static void add_held_by_page(void *object) {
+    add_one(object);
+}
+
 void crn_verify(void) {
     size_t bytes = ((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT)) * sizeof(*tallies);
     tallies = crn_os_map(bytes);
@@ -80,9 +84,11 @@ void crn_verify(void) {
     for (size_t i = 0; i < roots->count; i++) add_one(roots->items[i]);
     for (size_t i = 0; i < crn_gc.workers[0].decrements.count; i++)
         add_one(crn_gc.workers[0].decrements.items[i]);
+    for (size_t i = 0; i < crn_gc.postponed.count; i++) add_one(crn_gc.postponed.items[i]);
     if (crn_gc.dismantling) add_one(crn_gc.dismantling);
     for (size_t i = 0; i < crn_gc.dismantled.count; i++) add_one(crn_gc.dismantled.items[i]);
     crn_finalizers_pending(add_held, NULL);
+    crn_untyped_each_held(add_held_by_page);
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, compare_block, NULL);
         for (size_t i = 0; i < heap->core.region.segment_count; i++) {

@@ -149,6 +149,63 @@ static struct crn_block *take_blocks(struct crn_heap *heap, size_t count, size_t
     }
 }
 
+/* ---- Untyped blocks
+ * ------------------------------------------------------------------------------- */
+
+static size_t pages_bytes(size_t row_count) {
+    return sizeof(struct crn_pages) + row_count * sizeof(struct crn_row);
+}
+
+/* Gives an untyped block the rows for what its pages hold. False without memory. */
+static bool open_pages(struct crn_block *block) {
+    uintptr_t low = (uintptr_t)block->base & ~(uintptr_t)(CRN_PAGE_BYTES - 1);
+    size_t row_count = ((uintptr_t)block->end - low + CRN_PAGE_BYTES - 1) / CRN_PAGE_BYTES;
+    struct crn_pages *pages = crn_meta_alloc(pages_bytes(row_count));
+    if (!pages) return false;
+    pages->row_count = row_count;
+    block->pages = pages;
+    struct crn_segment *segment = segment_of_block(block);
+    if (segment->untyped_count++ > 0) return true;
+    struct crn_heap *heap = block->heap;
+    segment->prev_untyped = NULL;
+    segment->next_untyped = heap->untyped;
+    if (heap->untyped) heap->untyped->prev_untyped = segment;
+    heap->untyped = segment;
+    return true;
+}
+
+/* The collector has given back what the pages held. */
+static void close_pages(struct crn_block *block) {
+    if (!block->pages) return;
+    crn_meta_free(block->pages, pages_bytes(block->pages->row_count));
+    block->pages = NULL;
+    struct crn_segment *segment = segment_of_block(block);
+    if (--segment->untyped_count > 0) return;
+    if (segment->prev_untyped)
+        segment->prev_untyped->next_untyped = segment->next_untyped;
+    else
+        block->heap->untyped = segment->next_untyped;
+    if (segment->next_untyped) segment->next_untyped->prev_untyped = segment->prev_untyped;
+}
+
+void crn_segment_each_untyped(struct crn_segment *segment,
+                              void (*visit)(struct crn_block *block, bool flag), bool flag) {
+    if (segment->large.pages) visit(&segment->large, flag);
+    if (segment->segment_count) return;
+    for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
+        if (block_at(segment, i)->pages) visit(block_at(segment, i), flag);
+    }
+}
+
+static void close_block_pages(struct crn_block *block, bool unused) {
+    (void)unused;
+    close_pages(block);
+}
+
+void crn_heap_close_pages(struct crn_heap *heap) {
+    while (heap->untyped) crn_segment_each_untyped(heap->untyped, close_block_pages, false);
+}
+
 static void open_block(struct crn_block *block, struct crn_type *type, char *base, char *end) {
     block->type = type;
     block->content = (uint8_t)type->content;
@@ -194,7 +251,9 @@ static struct crn_block *take_free(struct crn_heap *heap, struct crn_bin *bin) {
     block->slot_count = (uint32_t)slots;
     block->is_sized = bin->is_sized;
     block->run_blocks = 1;
-    return block;
+    if (block->content != CRN_UNTYPED || open_pages(block)) return block;
+    mark_free(heap, block);
+    return NULL;
 }
 
 struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin) {
@@ -232,6 +291,10 @@ struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type
             head[i].state = CRN_BLOCK_BODY;
             head[i].body_of = (uint8_t)i;
         }
+        if (head->content == CRN_UNTYPED && !open_pages(head)) {
+            for (size_t i = 0; i < count; i++) mark_free(heap, &head[i]);
+            head = NULL;
+        }
     }
     crn_lock_release(&heap->lock);
     if (!head) return NULL;
@@ -260,7 +323,12 @@ struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *ty
         block = &segment->large;
         block->heap = heap;
         open_own(block, type, memory + offset, crn_round_up(bytes, CRN_GRANULE), used, is_sized);
-        link_segment(&heap->larges, segment);
+        if (type->content == CRN_UNTYPED && !open_pages(block)) {
+            crn_segments_release(&heap->region, memory, count);
+            block = NULL;
+        } else {
+            link_segment(&heap->larges, segment);
+        }
     }
     crn_lock_release(&heap->lock);
     return block;
@@ -295,6 +363,7 @@ void crn_block_has_room(struct crn_block *block) {
 
 void crn_block_free(struct crn_block *block) {
     struct crn_heap *heap = block->heap;
+    close_pages(block);
     if (crn_segment_kind(block) == CRN_SEGMENT_LARGE) {
         struct crn_segment *segment = segment_of_block(block);
         unlink_segment(&heap->larges, segment);

@@ -36,6 +36,19 @@ enum crn_block_state {
     CRN_BLOCK_BODY, /* the middle of a run of blocks; body_of tells how far back its head is */
 };
 
+/* What the pages of an untyped block hold; see gc/untyped.c. One row per page. */
+enum { CRN_PAGE_BYTES = 4096 };
+struct crn_row {
+    void **held;    /* one count each; NULL: it died in a trace */
+    uint32_t count; /* of held */
+    bool is_stale;  /* atomic while several work */
+};
+struct crn_pages {
+    size_t row_count;
+    bool has_stale; /* some row is stale, or was; atomic */
+    struct crn_row rows[];
+};
+
 struct crn_block {
     _Alignas(128) struct crn_type *type;
     struct crn_bin *bin;
@@ -57,7 +70,8 @@ struct crn_block {
     bool is_fresh;   /* zero since the kernel gave it */
     bool has_extras; /* some object has a finalizer, a weak cell or cleanups: look it up */
     uint8_t body_of;
-    uint16_t run_blocks; /* of a run's head */
+    uint16_t run_blocks;     /* of a run's head */
+    struct crn_pages *pages; /* of an untyped block in use, else NULL */
 };
 _Static_assert(sizeof(struct crn_block) == 128, "descriptors are 128 bytes, see space.h");
 
@@ -68,6 +82,9 @@ struct crn_segment {
     uint32_t free_count;
     uint32_t segment_count; /* of a large object */
     bool is_for_runs;       /* its blocks serve objects of several blocks only */
+    uint32_t untyped_count; /* untyped blocks in use */
+    uint32_t watch;         /* generation of the watch for writes, 0: none */
+    struct crn_segment *next_untyped, *prev_untyped;
     struct crn_block large; /* its descriptor */
 };
 _Static_assert(sizeof(struct crn_segment) <= 1024, "the header lies before descriptor 8");
@@ -83,6 +100,7 @@ struct crn_heap {
     char name[32];
     struct crn_segment *segments; /* blocky ones */
     struct crn_segment *larges;
+    struct crn_segment *untyped; /* segments with untyped blocks in use */
     /* Free blocks of segments for single blocks, last freed first: still warm. */
     struct crn_block_list free_blocks;
     size_t free_block_count;
@@ -160,6 +178,13 @@ CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {
 /* Visit every block head that is not free, large objects included. */
 void crn_heap_each_block(struct crn_heap *heap,
                          void (*visit)(struct crn_block *block, void *context), void *context);
+
+/* Visit the untyped blocks in use of one segment. */
+void crn_segment_each_untyped(struct crn_segment *segment,
+                              void (*visit)(struct crn_block *block, bool flag), bool flag);
+
+/* Before the heap is destroyed: its untyped blocks, whose pages hold nothing any more. */
+void crn_heap_close_pages(struct crn_heap *heap);
 
 /* ---- From an address to its object
  * --------------------------------------------------------------- */

@@ -191,7 +191,6 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
 
 static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align) {
     heap = chosen(heap);
-    if (type == &crn_type_untyped) __atomic_store_n(&crn_any_untyped, true, __ATOMIC_RELAXED);
     size_t want = bytes + 2; /* the trailer, and so a spare byte behind the last element */
     if (want < bytes || want > SIZE_MAX / 2) return NULL;
     struct request request = {.type = type, .bytes = bytes, .align = align, .is_sized = true};

@@ -171,5 +171,6 @@ void cairn_sort_(void *array, size_t count, size_t element_size,
     memcpy(copy, array, bytes);
     qsort(copy, count, element_size, compare);
     cairn_copy_(array, copy, count, element_size);
+    memset(copy, 0, bytes); /* it may be found for a while, and should name nothing then */
     cairn_keep(copy);
 }

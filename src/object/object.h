@@ -128,8 +128,8 @@ extern const struct crn_hooks crn_hooks;
  * ---------------------------------------------------------------------------------------------- */
 
 struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
-/* Whether any type has tagged words, any heap untyped memory: set once, read in pauses. */
-extern bool crn_any_tagged, crn_any_untyped;
+/* Whether any type has tagged words: set once, read in pauses. */
+extern bool crn_any_tagged;
 extern struct crn_type crn_type_bytes, crn_type_untyped, crn_type_cell;
 
 /* The value of a word of a field, as a reference: NULL for tagged bits. */

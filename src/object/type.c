@@ -11,7 +11,7 @@
 
 static struct crn_lock types_lock;
 static struct crn_type *known_types;
-bool crn_any_tagged, crn_any_untyped;
+bool crn_any_tagged;
 
 struct crn_type crn_type_bytes = {.name = "bytes", .size = 1, .align = 16, .content = CRN_LEAF};
 struct crn_type crn_type_untyped = {

@@ -49,6 +49,14 @@ bool crn_os_thread_start(void (*run)(void *argument), void *argument);
 void crn_os_touched(char *low, char *high, void (*visit)(char *low, char *high, void *context),
                     void *context);
 
+/* Watch whole pages for writes; returns the generation of the watch, 0 where the system cannot.
+ * crn_os_written visits what was written since the watch began or the last call, and marks it anew;
+ * false: nobody can tell. */
+uint32_t crn_os_watch(char *low, size_t bytes);
+uint32_t crn_os_watch_generation(void);
+bool crn_os_written(char *low, char *high, void (*visit)(char *low, char *high, void *context),
+                    void *context);
+
 /* The writable segments of the loaded objects, and the calling thread's thread-locals. Takes the
  * loader's lock: never call it while the world is stopped. */
 void crn_os_data_segments(void (*visit)(char *low, char *high, void *context), void *context);
