@@ -49,6 +49,7 @@ extern struct crn_team crn_team;
 
 struct crn_gc {
     struct crn_lock world;
+    int cancel_state; /* of the thread that holds `world`, as it was before */
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see count.c */
     struct crn_lock slice;                      /* who applies decrements between epochs */
@@ -146,7 +147,10 @@ uint64_t crn_live_bytes(void);
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
 void crn_reclaim_forget_thread(void); /* in a forked child */
 
-/* collect.c: in a no-stop section with no lock held. */
+/* collect.c: in a no-stop section with no lock held. Taking the world waits out a collection,
+ * standing still for it; it is held from before a stop until after it. */
+void crn_world_take(void);
+void crn_world_release(void);
 void crn_collect(cairn_collection kind);
 
 /* histogram.c */

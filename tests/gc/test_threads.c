@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Stopping, threads that end, fork, thread-locals.
+ * Stopping, threads that end or are cancelled, fork, thread-locals. A hang is a failure: an alarm
+ * ends the program.
  */
 #include "../test.h"
+#include "object/object.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
@@ -76,11 +78,41 @@ static void forked_child_goes_on(void **state) {
     assert_int_equal(kept->value, 21);
 }
 
+/* Cancelled before it collects: the collection comes first, the end at the next point after it. */
+static void *collect_cancelled(void *argument) {
+    int *is_past = argument;
+    if (cairn_thread_register() != CAIRN_OK) abort();
+    pthread_cancel(pthread_self());
+    cairn_collect(CAIRN_COUNT);
+    *is_past = 1;
+    pthread_testcancel();
+    *is_past = 2;
+    return NULL;
+}
+
+static void cancelled_thread_ends_behind_its_collection(void **state) {
+    (void)state;
+    int is_past = 0;
+    pthread_t thread;
+    void *result = NULL;
+    crn_settings.is_tracing = true; /* its write is such a point */
+    pthread_create(&thread, NULL, collect_cancelled, &is_past);
+    cairn_blocking_begin();
+    pthread_join(thread, &result);
+    cairn_blocking_end();
+    crn_settings.is_tracing = false;
+    assert_ptr_equal(result, PTHREAD_CANCELED);
+    assert_int_equal(is_past, 1);
+    cairn_collect(CAIRN_COUNT);
+}
+
 int main(void) {
+    alarm(120);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thread_locals_are_roots),
         cmocka_unit_test(computing_thread_is_stopped_by_signal),
         cmocka_unit_test(forked_child_goes_on),
+        cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
