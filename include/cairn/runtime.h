@@ -53,7 +53,7 @@ struct cairn_thread {
     struct cairn_cursor *cursors; /* of the default heap, indexed by bin */
     uint32_t cursor_count;        /* entries in cursors, at least 1 */
     volatile uint32_t no_stop;    /* depth; a stop signal that finds it nonzero sets `deferred` */
-    volatile uint32_t deferred;   /* a stop waits for the end of the section */
+    volatile uint32_t deferred;   /* something waits for the end of the section: a stop, say */
     void *self;                   /* the thread's record, NULL before registration */
 };
 
@@ -68,7 +68,9 @@ CAIRN_API void cairn_log_slow_(void **field);
 /* Behind a section: a stop that came within it happens now. */
 static inline void cairn_stop_check_(void) {
 #if defined(__SANITIZE_THREAD__)
-    if (CAIRN_UNLIKELY_(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) cairn_stop_poll_();
+    if (CAIRN_UNLIKELY_(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED) ||
+                        cairn_thread.deferred))
+        cairn_stop_poll_();
 #else
     if (CAIRN_UNLIKELY_(cairn_thread.deferred)) cairn_stop_poll_();
 #endif

@@ -144,6 +144,7 @@ uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
 
 /* reclaim.c */
+void crn_reclaim_start_thread(void);  /* if it is wanted; outside every section */
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
 void crn_reclaim_forget_thread(void); /* in a forked child */
 

@@ -67,12 +67,21 @@ void crn_stop_if_asked(void) {
         answer(); /* a thread that has just gone */
 }
 
+/* pthread_create allocates. In a section it would wait for a lock of malloc that a thread holds
+ * which a coordinator has stopped, and the coordinator for the section: so here, outside of all. */
+static void start_threads(void) {
+    if (!crn_self()) return; /* it has just ended, and would become known again */
+    crn_finalizers_start_thread();
+    crn_reclaim_start_thread();
+}
+
 void cairn_stop_poll_(void) {
     if (cairn_thread.no_stop) return;
     cairn_thread.deferred = 0;
     cairn_thread.no_stop = 1;
     crn_stop_if_asked();
     cairn_thread.no_stop = 0;
+    start_threads();
 }
 
 /* Where the interrupted code's stack is, if the handler runs on another one. */

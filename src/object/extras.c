@@ -28,7 +28,7 @@ struct call {
 static struct call *calls, **calls_tail = &calls; /* under the extras lock */
 static struct call *finalized;                    /* ran; their objects' counts go back */
 static uint32_t calls_ready;                      /* futex word; atomic */
-static bool has_thread;
+static bool has_thread;                           /* atomic */
 
 static size_t hash(const void *object) {
     return (size_t)(((uintptr_t)object >> CRN_GRANULE_SHIFT) * 0x9e3779b97f4a7c15u >> 20);
@@ -182,12 +182,16 @@ static void run_calls(void *unused) {
 /* Called after a collection, outside every lock. */
 void crn_finalizers_signal(void) {
     if (!__atomic_load_n(&calls_ready, __ATOMIC_ACQUIRE)) return;
-    if (!__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) {
-        if (!crn_os_thread_start(run_calls, NULL)) {
-            __atomic_store_n(&has_thread, false, __ATOMIC_RELEASE);
-        }
-    }
+    if (!__atomic_load_n(&has_thread, __ATOMIC_RELAXED)) crn_poll_behind_section();
     crn_futex_wake(&calls_ready, 1);
+}
+
+void crn_finalizers_start_thread(void) {
+    if (!__atomic_load_n(&calls_ready, __ATOMIC_ACQUIRE)) return;
+    if (__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) return;
+    if (crn_os_thread_start(run_calls, NULL)) return;
+    /* At the system's limit, say: tried again behind the next collection. */
+    __atomic_store_n(&has_thread, false, __ATOMIC_RELEASE);
 }
 
 void crn_finalized_take(void (*visit)(void *object, void *context), void *context) {

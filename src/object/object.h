@@ -109,6 +109,11 @@ CRN_INLINE void crn_leave(void) {
     cairn_section_leave_();
 }
 
+/* What must not happen in a section happens in cairn_stop_poll_, behind the outermost one. */
+CRN_INLINE void crn_poll_behind_section(void) {
+    cairn_thread.deferred = 1;
+}
+
 /* ---- What gc/ provides
  * --------------------------------------------------------------------------------- */
 
@@ -211,6 +216,7 @@ void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context
  * live on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
 bool crn_extra_died(void *object, const struct crn_block *block);
 void crn_finalizers_signal(void);
+void crn_finalizers_start_thread(void); /* if calls wait for one; outside every section */
 bool crn_pin_pending(void);
 size_t crn_waiting_count(void);
 /* Objects that finalizers ran on since the last call; each gives its count back at the epoch. */
