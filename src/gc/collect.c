@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 void crn_heap_unlink(cairn_heap *heap);
-void crn_finalizers_forget_thread(void);
 
 /* Whoever holds the world is not cancelled: a thread that ended at the write of a line or at the
  * reading of a page map would leave all others standing still. */
@@ -194,33 +193,12 @@ static void emergency(void) {
     crn_collect(CAIRN_TRACE);
 }
 
-/* The world stands still across a fork: no thread that the child loses is inside the runtime. */
-static void before_fork(void) {
-    if (!crn_self()) return;
-    cairn_section_enter_();
-    crn_world_take();
-    crn_world_stop();
-}
-static void after_fork(void) {
-    if (!crn_self()) return;
-    crn_world_start();
-    crn_world_release();
-    cairn_section_leave_();
-}
-static void after_fork_in_child(void) {
-    if (!crn_self()) return;
-    crn_thread_forget_others();
-    crn_finalizers_forget_thread();
-    crn_reclaim_forget_thread();
-    after_fork();
-}
-
 static bool start(void) {
-    if (pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0) return false;
     return crn_pace_init() && crn_stop_init();
 }
 
-const struct crn_hooks crn_hooks = {allocated, logged, emergency, crn_stop_if_asked, start};
+const struct crn_hooks crn_hooks = {allocated,         logged,        emergency,
+                                    crn_stop_if_asked, crn_gate_wait, start};
 
 /* ---- Destroying a heap
  * -------------------------------------------------------------------------------------- */

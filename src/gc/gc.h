@@ -90,6 +90,9 @@ void crn_world_start(void);
 void crn_stop_if_asked(void);
 bool crn_stop_init(void);
 
+/* fork.c: waits until the fork that has closed the gate is over. */
+void crn_gate_wait(void);
+
 /* scan.c: visits every word that may be a root outside the heaps. */
 void crn_scan_prepare(void); /* before the stop: asks the loader what is loaded */
 void crn_scan_roots(void (*visit)(void *word));
@@ -98,6 +101,7 @@ void crn_scan_words(const char *low, const char *high, void (*visit)(void *word)
 /* team.c: runs a job to its end, by the coordinator alone or with who volunteers. */
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *));
 void crn_team_volunteer(struct crn_thread *self); /* while stopped: helps until there is no need */
+void crn_team_forget_others(void);                /* in a forked child */
 void crn_team_share(struct crn_stack *stack);
 bool crn_team_take(struct crn_stack *stack);
 CRN_INLINE bool crn_team_is_hungry(void) {

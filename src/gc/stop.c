@@ -61,10 +61,12 @@ static CRN_NOINLINE void stand_still(struct crn_thread *self) {
 void crn_stop_if_asked(void) {
     struct crn_thread *self = crn_self();
     if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE))) return;
-    if (self)
-        stand_still(self);
-    else
+    if (!self) {
         answer(); /* a thread that has just gone */
+        return;
+    }
+    stand_still(self);
+    crn_gate_pass();
 }
 
 /* pthread_create allocates. In a section it would wait for a lock of malloc that a thread holds

@@ -103,6 +103,10 @@ struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap);
 struct crn_thread *crn_thread_attach(void); /* NULL without memory */
 void crn_thread_forget_others(void);        /* in a forked child */
 
+/* Whoever becomes known, or starts Cairn, holds this: before that no stop waits for it. */
+extern struct crn_lock crn_newcomers_lock;
+extern uint32_t crn_gate; /* futex word; 1: a fork copies memory, slow paths wait; see gc/fork.c */
+
 /* Enter and leave the runtime: no stop in between. Enter makes the thread known. */
 struct crn_thread *crn_enter(void);
 CRN_INLINE void crn_leave(void) {
@@ -124,9 +128,15 @@ struct crn_hooks {
     void (*logged)(void);        /* a log chunk is full */
     void (*emergency)(void);     /* no memory: collect everything */
     void (*poll)(void);          /* stand still if a stop is wanted */
+    void (*gate)(void);          /* wait until the fork that has closed the gate is over */
     bool (*start)(void);         /* once */
 };
 extern const struct crn_hooks crn_hooks;
+
+/* At the entry of a slow path, and behind each of its safepoints. */
+CRN_INLINE void crn_gate_pass(void) {
+    if (CRN_UNLIKELY(__atomic_load_n(&crn_gate, __ATOMIC_RELAXED))) crn_hooks.gate();
+}
 
 /* ---- Types
  * ---------------------------------------------------------------------------------------------- */
@@ -216,7 +226,8 @@ void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context
  * live on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
 bool crn_extra_died(void *object, const struct crn_block *block);
 void crn_finalizers_signal(void);
-void crn_finalizers_start_thread(void); /* if calls wait for one; outside every section */
+void crn_finalizers_start_thread(void);  /* if calls wait for one; outside every section */
+void crn_finalizers_forget_thread(void); /* in a forked child */
 bool crn_pin_pending(void);
 size_t crn_waiting_count(void);
 /* Objects that finalizers ran on since the last call; each gives its count back at the epoch. */

@@ -20,7 +20,8 @@ static unsigned char no_log_bits[1];
 struct cairn_runtime cairn_runtime = {.version = CAIRN_RUNTIME_VERSION, .log_bits = no_log_bits};
 
 struct crn_thread *crn_threads;
-struct crn_lock crn_threads_lock;
+struct crn_lock crn_threads_lock, crn_newcomers_lock;
+uint32_t crn_gate;
 static pthread_key_t exit_key;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 
@@ -32,6 +33,7 @@ static void thread_exits(void *argument) {
         return;
     }
     cairn_section_enter_();
+    crn_gate_pass();
     for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
         crn_cache_leave(cache);
     cairn_thread.cursors = no_cursor;
@@ -72,7 +74,7 @@ struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
     return cache;
 }
 
-struct crn_thread *crn_thread_attach(void) {
+static struct crn_thread *attach(void) {
     pthread_once(&exit_key_once, make_exit_key);
     struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
     if (!thread || !crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return NULL;
@@ -90,8 +92,16 @@ struct crn_thread *crn_thread_attach(void) {
     return thread;
 }
 
+struct crn_thread *crn_thread_attach(void) {
+    crn_lock_acquire(&crn_newcomers_lock);
+    struct crn_thread *thread = attach();
+    crn_lock_release(&crn_newcomers_lock);
+    return thread;
+}
+
 struct crn_thread *crn_enter(void) {
     cairn_section_enter_();
+    crn_gate_pass();
     struct crn_thread *self = cairn_thread.self;
     if (CRN_LIKELY(self)) return self;
     crn_start();
