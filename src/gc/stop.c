@@ -162,7 +162,9 @@ void crn_world_start(void) {
 
 CRN_NOINLINE void cairn_blocking_begin(void) {
     struct crn_thread *self = crn_self();
-    if (!self || self->blocking_depth++) return;
+    /* In a section there is no stop to answer: a report's handler waits, perhaps in one of its own.
+     */
+    if (!self || cairn_thread.no_stop || self->blocking_depth++) return;
     /* The caller's registers outlive this frame: they are kept with the thread and scanned there.
      */
     __builtin_unwind_init();
@@ -175,7 +177,7 @@ CRN_NOINLINE void cairn_blocking_begin(void) {
 /* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. */
 void cairn_blocking_end(void) {
     struct crn_thread *self = crn_self();
-    if (!self || --self->blocking_depth) return;
+    if (!self || cairn_thread.no_stop || --self->blocking_depth) return;
     for (;;) {
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
             crn_futex_wait(&cairn_runtime.stop, 1);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* Children make threads, which a thread sanitizer refuses unless told. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0";
 }
@@ -58,10 +58,29 @@ static void check_row(void) {
     }
 }
 
+/* Mostly inside the runtime, under one of its locks or another. */
+static void use_locks(void) {
+    static Node *const no_node;
+    Node *node = cairn_new(Node);
+    cairn_unpin(cairn_pin(node));
+    if (cairn_root_add(&no_node, (size_t)(node != NULL)) != CAIRN_OK) abort();
+    cairn_root_remove(&no_node);
+    if (!cairn_new_array(NodeRef, 4096)) abort();
+    (void)stats_now();
+}
+
+static void begin_child(void) {
+    alarm(30);
+    signal(SIGSEGV, SIG_DFL); /* not the test runner's, which would run the other cases here */
+    signal(SIGBUS, SIG_DFL);
+}
+
 static void live_on_in_child(void) {
-    alarm(60);
+    begin_child();
     crn_settings.is_verifying = true;
+    if (!row) row = cairn_new_array(NodeRef, ROW);
     check_row();
+    use_locks();
     for (int i = 0; i < 3000; i++) cairn_set(&row[i % ROW], cairn_make(Node, .value = i % ROW));
     cairn_collect(CAIRN_COUNT);
     check_row();
@@ -103,6 +122,11 @@ static void say_ready(void) {
     __atomic_fetch_add(&ready_count, 1, __ATOMIC_RELEASE);
 }
 
+static void *hold_locks(void *argument) {
+    for (say_ready(); is_going_on();) use_locks();
+    return argument;
+}
+
 static void *churn_malloc(void *argument) {
     for (say_ready(); is_going_on();) {
         void *pieces[64];
@@ -127,8 +151,9 @@ static void *mutate(void *argument) {
             cairn_swap(&row[i], node);
             break;
         case 2: {
-            NodeRef *copy = cairn_new_array(NodeRef, random_next(&state) % 64 + 1);
-            cairn_copy(copy, row, 1);
+            NodeRef *copy = cairn_new_array(NodeRef, random_next(&state) % 64 + 2);
+            cairn_set(&copy[0], node);
+            cairn_copy(copy + 1, copy, 1);
             free(malloc(random_next(&state) % 3000));
             break;
         }
@@ -189,9 +214,61 @@ static void stores_and_allocations_are_whole_in_the_child(void **state) {
     fork_repeatedly(mutate, FORKS);
 }
 
+static void locks_of_the_runtime_are_free_in_the_child(void **state) {
+    (void)state;
+    fork_repeatedly(hold_locks, FORKS / 4);
+}
+
 static void threads_that_come_and_go_leave_no_lock(void **state) {
     (void)state;
     fork_repeatedly(make_threads, FORKS / 2);
+}
+
+static void *register_self(void *has_registered) {
+    if (cairn_thread_register() != CAIRN_OK) abort();
+    __atomic_store_n((int *)has_registered, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* The test is the fork that the newcomer has to wait for. Threads of pthread_create's interposed
+ * form register before they run, so this one is told when it has got so far. */
+static void newcomer_waits_for_a_fork(void **state) {
+    (void)state;
+    int has_registered = 0;
+    pthread_t thread;
+    crn_lock_acquire(&crn_newcomers_lock);
+    pthread_create(&thread, NULL, register_self, &has_registered);
+    while (__atomic_load_n(&crn_newcomers_lock.state, __ATOMIC_RELAXED) != 2) usleep(100);
+    assert_int_equal(__atomic_load_n(&has_registered, __ATOMIC_ACQUIRE), 0);
+    crn_lock_release(&crn_newcomers_lock);
+    cairn_blocking_begin();
+    pthread_join(thread, NULL);
+    cairn_blocking_end();
+    assert_int_equal(has_registered, 1);
+}
+
+/* A stranger holds a lock of the runtime for a while, as one that becomes known does. */
+static uint32_t stranger_may_hold, stranger_holds; /* atomic */
+
+static void *hold_as_stranger(void *argument) {
+    while (!__atomic_load_n(&stranger_may_hold, __ATOMIC_ACQUIRE)) sched_yield();
+    crn_lock_acquire(&crn_newcomers_lock);
+    crn_lock_acquire(&crn_extras_lock);
+    __atomic_store_n(&stranger_holds, 1, __ATOMIC_RELEASE);
+    usleep(20000); /* in which a fork that does not wait would be over */
+    crn_lock_release(&crn_extras_lock);
+    crn_lock_release(&crn_newcomers_lock);
+    return argument;
+}
+
+static void fork_waits_for_newcomers(void **state) {
+    pthread_t *stranger = *state;
+    __atomic_store_n(&stranger_may_hold, 1, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&stranger_holds, __ATOMIC_ACQUIRE)) sched_yield();
+    pid_t child = fork();
+    if (child == 0) live_on_in_child();
+    expect_success(child);
+    pthread_join(*stranger, NULL);
 }
 
 /* A thread made before Cairn's first call that never calls it: forks when told to. */
@@ -203,7 +280,7 @@ static void *fork_as_stranger(void *argument) {
     if (crn_self()) abort();
     child_of_stranger = fork();
     if (child_of_stranger == 0) {
-        alarm(60);
+        begin_child();
         cairn_collect(CAIRN_COUNT);
         _exit(crn_threads == crn_self() && !crn_threads->next ? 0 : 1);
     }
@@ -244,7 +321,7 @@ static void finalizers_run_in_the_child(void **state) {
         while (!__atomic_load_n(&finalized, __ATOMIC_RELAXED)) usleep(1000);
         pid_t child = fork();
         if (child == 0) {
-            alarm(60);
+            begin_child();
             __atomic_store_n(&finalized, 0, __ATOMIC_RELAXED);
             make_dead();
             clean_stack();
@@ -310,11 +387,14 @@ static void fork_in_report(const char *report, void *context) {
 static void report_inside_the_runtime_may_fork(void **state) {
     (void)state;
     Node *node = cairn_new(Node);
+    cairn_collect(CAIRN_COUNT);
     pid_t child = fork();
     if (child == 0) {
-        alarm(60);
+        begin_child();
         cairn_on_report(fork_in_report, NULL);
-        cairn_clear(&node->value); /* the middle of an object: found in a section */
+        crn_settings.is_verifying = true;
+        *crn_count_of(node) = 77; /* found while the world is stopped */
+        cairn_collect(CAIRN_COUNT);
         _exit(1);
     }
     int status = -1;
@@ -326,14 +406,20 @@ int main(void) {
     /* Before Cairn's first call, as a library does that the program starts with. */
     if (pthread_atfork(lock_mutex, unlock_mutex, unlock_mutex) != 0) abort();
     if (getenv("TEST_SEED")) seed = strtoull(getenv("TEST_SEED"), NULL, 10);
+    if (getenv("TEST_ONLY")) cmocka_set_test_filter(getenv("TEST_ONLY"));
     printf("TEST_SEED=%llu\n", (unsigned long long)seed);
     alarm(300);
-    static pthread_t stranger;
+    static pthread_t stranger, other;
     if (pthread_create(&stranger, NULL, fork_as_stranger, NULL) != 0) abort();
+    if (pthread_create(&other, NULL, hold_as_stranger, NULL) != 0) abort();
+    if (cairn_thread_register() != CAIRN_OK) abort();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(thread_unknown_to_cairn_may_fork, &stranger),
+        cmocka_unit_test_prestate(fork_waits_for_newcomers, &other),
+        cmocka_unit_test(newcomer_waits_for_a_fork),
         cmocka_unit_test(threads_in_malloc_do_not_block_a_fork),
         cmocka_unit_test(stores_and_allocations_are_whole_in_the_child),
+        cmocka_unit_test(locks_of_the_runtime_are_free_in_the_child),
         cmocka_unit_test(threads_that_come_and_go_leave_no_lock),
         cmocka_unit_test(finalizers_run_in_the_child),
         cmocka_unit_test(seats_of_volunteers_are_free_in_the_child),
