@@ -131,6 +131,12 @@ static bool is_still(struct crn_thread *thread) {
 static void wait_for(struct crn_thread *thread) {
     for (unsigned spins = 0; !is_still(thread); spins++) {
         if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
+        /* One that is ending answers, or is gone for the kernel soon: no sleep would be woken. */
+        if (CRN_UNLIKELY(thread->is_ending) && spins > SPINS_BEFORE_SIGNAL) {
+            if (!crn_os_signal_thread(thread->thread_id, 0)) crn_thread_is_gone(thread);
+            sched_yield();
+            continue;
+        }
         if (spins < SPINS_BEFORE_SLEEP) {
             CRN_PAUSE();
             continue;

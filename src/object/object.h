@@ -82,6 +82,7 @@ struct crn_thread {
     uint32_t state; /* enum crn_thread_state; atomic */
     uint32_t blocking_depth;
     bool was_signalled;
+    bool is_ending; /* known again in its last round of destructors: may end without a word */
     char *stack_low, *stack_high;
     char *stopped_at;            /* the lowest address in use of the stack */
     char *interrupted_at;        /* the stack pointer under a signal handler on another stack */
@@ -100,8 +101,9 @@ CRN_INLINE struct crn_thread *crn_self(void) {
     return cairn_thread.self;
 }
 struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap);
-struct crn_thread *crn_thread_attach(void); /* NULL without memory */
-void crn_thread_forget_others(void);        /* in a forked child */
+struct crn_thread *crn_thread_attach(void);         /* NULL without memory */
+void crn_thread_forget_others(void);                /* in a forked child */
+void crn_thread_is_gone(struct crn_thread *thread); /* by the coordinator */
 
 /* Whoever becomes known, or starts Cairn, holds this: before that no stop waits for it. */
 extern struct crn_lock crn_newcomers_lock;

@@ -6,6 +6,7 @@
 #include "../test.h"
 #include "object/object.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -106,12 +107,57 @@ static void cancelled_thread_ends_behind_its_collection(void **state) {
     cairn_collect(CAIRN_COUNT);
 }
 
+static pthread_key_t early_key, late_key;
+static uint32_t last_round_count;
+
+/* Sets itself until the last round and uses Cairn there. */
+static void end_of_key(pthread_key_t key, intptr_t round) {
+    if (round < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(key, (void *)(round + 1));
+        return;
+    }
+    for (int i = 0; i < 1000; i++) cairn_new(Node);
+    __atomic_fetch_add(&last_round_count, 1, __ATOMIC_RELAXED);
+}
+
+static void end_early_key(void *round) {
+    end_of_key(early_key, (intptr_t)round);
+}
+static void end_late_key(void *round) {
+    end_of_key(late_key, (intptr_t)round);
+}
+
+static void *end_late(void *argument) {
+    cairn_new(Node);
+    pthread_setspecific(early_key, argument);
+    pthread_setspecific(late_key, argument);
+    return NULL;
+}
+
+static void thread_that_ends_late_is_not_waited_for(void **state) {
+    (void)state;
+    assert_int_equal(pthread_key_create(&late_key, end_late_key), 0);
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, end_late, (void *)1);
+        if (i % 2) cairn_collect(CAIRN_COUNT);
+        pthread_join(thread, NULL);
+        cairn_collect(CAIRN_TRACE);
+    }
+    assert_int_equal(last_round_count, 40);
+    cairn_collect(CAIRN_TRACE);
+    assert_true(live_after(CAIRN_TRACE) < 100);
+}
+
 int main(void) {
+    /* Cairn's key comes between the two. */
+    if (pthread_key_create(&early_key, end_early_key) != 0) abort();
     alarm(120);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thread_locals_are_roots),
         cmocka_unit_test(computing_thread_is_stopped_by_signal),
         cmocka_unit_test(forked_child_goes_on),
+        cmocka_unit_test(thread_that_ends_late_is_not_waited_for),
         cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
