@@ -203,7 +203,8 @@ const struct crn_hooks crn_hooks = {allocated,         logged,        emergency,
 /* ---- Destroying a heap
  * -------------------------------------------------------------------------------------- */
 
-static bool is_in(const cairn_heap *heap, const void *address) {
+static bool is_in(const void *context, const void *address) {
+    const cairn_heap *heap = context;
     const char *a = address;
     return a >= heap->core.region.base && a < heap->core.region.end;
 }
@@ -237,6 +238,7 @@ static void purge_thread(const cairn_heap *heap, struct crn_thread *thread) {
 
 cairn_status cairn_heap_destroy(cairn_heap *heap) {
     if (!heap || heap == crn_default_heap) return CAIRN_ERROR_ARGUMENT;
+    crn_finalizers_purge(is_in, heap);
     crn_enter();
     crn_world_take();
     /* An epoch settles every log entry, so that only queues and roots can name the heap. */

@@ -27,7 +27,6 @@ struct cairn_heap {
     struct crn_heap core;    /* first */
     struct cairn_heap *next; /* all heaps, under the world lock */
     size_t limit_bytes;
-    struct crn_cache orphans; /* blocks of threads that have ended */
 };
 
 struct crn_settings {
@@ -230,6 +229,10 @@ bool crn_extra_died(void *object, const struct crn_block *block);
 void crn_finalizers_signal(void);
 void crn_finalizers_start_thread(void);  /* if calls wait for one; outside every section */
 void crn_finalizers_forget_thread(void); /* in a forked child */
+/* No finalizer of a doomed object is called any more. Waits, outside every section, for those that
+ * other threads run now; one that this thread runs will give back no count. */
+typedef bool crn_is_doomed(const void *context, const void *object);
+void crn_finalizers_purge(crn_is_doomed *is_doomed, const void *context);
 bool crn_pin_pending(void);
 size_t crn_waiting_count(void);
 /* Objects that finalizers ran on since the last call; each gives its count back at the epoch. */

@@ -87,7 +87,7 @@ static cairn_heap *make_heap(const char *name, size_t region_bytes, size_t limit
     if (!heap) return NULL;
     snprintf(heap->core.name, sizeof(heap->core.name), "%s", name);
     heap->limit_bytes = limit_bytes;
-    if (!crn_heap_init(&heap->core, region_bytes) || !crn_cache_init(&heap->orphans, &heap->core)) {
+    if (!crn_heap_init(&heap->core, region_bytes)) {
         crn_meta_free(heap, sizeof(*heap));
         return NULL;
     }

@@ -338,6 +338,42 @@ static void finalizers_run_in_the_child(void **state) {
     }
 }
 
+static uint32_t has_begun, may_end; /* atomic */
+static void take_long(void *object) {
+    (void)object;
+    __atomic_store_n(&has_begun, 1, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&may_end, __ATOMIC_ACQUIRE)) usleep(100);
+}
+typedef struct {
+    long value;
+} Slow;
+CAIRN_LEAF_WITH(Slow, (.finalize = take_long));
+
+__attribute__((noinline)) static void make_slow(cairn_heap *heap) {
+    for (int i = 0; i < 3; i++) cairn_new_in(heap, Slow);
+}
+
+/* The child has lost the thread that runs it: nobody waits for its end, and its object goes. */
+static void finalizer_that_runs_is_over_in_the_child(void **state) {
+    (void)state;
+    cairn_heap *heap = NULL;
+    assert_int_equal(cairn_heap_create(NULL, &heap), CAIRN_OK);
+    make_slow(heap);
+    clean_stack();
+    cairn_collect(CAIRN_COUNT);
+    while (!__atomic_load_n(&has_begun, __ATOMIC_ACQUIRE)) usleep(100);
+    pid_t child = fork();
+    if (child == 0) {
+        begin_child();
+        crn_settings.is_verifying = true;
+        cairn_collect(CAIRN_TRACE);
+        _exit(cairn_heap_destroy(heap) == CAIRN_OK ? 0 : 1);
+    }
+    expect_success(child);
+    __atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+    assert_int_equal(cairn_heap_destroy(heap), CAIRN_OK);
+}
+
 static void seats_of_volunteers_are_free_in_the_child(void **state) {
     (void)state;
     uint32_t taken = __atomic_fetch_or(&crn_team.seats_taken, 0x80, __ATOMIC_RELAXED);
@@ -427,6 +463,7 @@ int main(void) {
         cmocka_unit_test(locks_of_the_runtime_are_free_in_the_child),
         cmocka_unit_test(threads_that_come_and_go_leave_no_lock),
         cmocka_unit_test(finalizers_run_in_the_child),
+        cmocka_unit_test(finalizer_that_runs_is_over_in_the_child),
         cmocka_unit_test(seats_of_volunteers_are_free_in_the_child),
         cmocka_unit_test(handler_with_a_lock_does_not_block_a_fork),
         cmocka_unit_test(report_inside_the_runtime_may_fork),
