@@ -171,8 +171,9 @@ typedef struct cairn_options {
 /* Make a heap of its own. Options NULL: defaults. References may not cross heaps. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_create(const cairn_options *options,
                                                          cairn_heap **heap);
-/* End a heap and give back all its memory at once. Runs no finalizers; weak references into it read
- * as NULL. No other thread may use the heap any more. The default heap cannot be destroyed. */
+/* End a heap and give back all its memory at once. Runs no finalizers, and waits for those of its
+ * objects that run on another thread; weak references into it read as NULL. No other thread may use
+ * the heap any more. The default heap cannot be destroyed. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_destroy(cairn_heap *heap);
 /* The heap that holds the address, NULL if none. */
 CAIRN_API cairn_heap *cairn_heap_of(const void *address);

@@ -53,7 +53,7 @@ struct cairn_thread {
     struct cairn_cursor *cursors; /* of the default heap, indexed by bin */
     uint32_t cursor_count;        /* entries in cursors, at least 1 */
     volatile uint32_t no_stop;    /* depth; a stop signal that finds it nonzero sets `deferred` */
-    volatile uint32_t deferred;   /* a stop waits for the end of the section */
+    volatile uint32_t deferred;   /* something waits for the end of the section: a stop, say */
     void *self;                   /* the thread's record, NULL before registration */
 };
 

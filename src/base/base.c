@@ -5,6 +5,7 @@
  */
 #include "base/base.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@ _Noreturn void crn_fail(const char *format, ...) {
     if (length < 0) length = 0;
     if ((size_t)length > sizeof(text) - 2) length = (int)sizeof(text) - 2;
     if (fail_handler) fail_handler(text, fail_context);
+    /* Not cancelled at the write: locks may be held and the world stopped. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     static const char prefix[] = "cairn: ";
     ssize_t ignored = write(STDERR_FILENO, prefix, sizeof(prefix) - 1);
     text[length] = '\n';

@@ -3,7 +3,8 @@
  * A lock for short sections inside the runtime. Whoever holds one is in a no-stop section, so that
  * no stopped thread ever holds it and a collection may take it.
  *
- * Ranks, taken in ascending order: world (a collection), threads (the registry), heap (blocks of
+ * Ranks, taken in ascending order: newcomers (threads that the registry does not know yet, and a
+ * fork), world (a collection), threads (the registry), heap (blocks of
  * one heap), extras (weak cells, cleanups, pins), types, meta (the runtime's own memory).
  */
 #ifndef CRN_LOCK_H

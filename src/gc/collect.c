@@ -14,13 +14,23 @@
 #include <unistd.h>
 
 void crn_heap_unlink(cairn_heap *heap);
-void crn_finalizers_forget_thread(void);
 
-static void take_world(void) {
+/* Whoever holds the world is not cancelled: a thread that ended at the write of a line or at the
+ * reading of a page map would leave all others standing still. */
+void crn_world_take(void) {
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     while (!crn_lock_try(&crn_gc.world)) {
         crn_stop_if_asked();
         sched_yield();
     }
+    crn_gc.cancel_state = cancel_state;
+}
+
+void crn_world_release(void) {
+    int cancel_state = crn_gc.cancel_state;
+    crn_lock_release(&crn_gc.world);
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 /* "cairn: epoch 12 at 0.345 s: pause 0.41 ms (stop 0.01, roots 0.03), young 8.0 -> 0.2 MB,
@@ -107,12 +117,12 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
 
 static void collect(cairn_collection kind, bool is_bounded) {
     uint64_t before = __atomic_load_n(&crn_gc.epoch, __ATOMIC_RELAXED);
-    take_world();
+    crn_world_take();
     /* Somebody else's epoch while this thread waited is as good. */
     bool is_done = is_bounded && kind == CAIRN_COUNT && crn_gc.epoch != before;
     if (!is_done) run_locked(kind, is_bounded);
     bool has_helper = crn_gc.has_spare_processor;
-    crn_lock_release(&crn_gc.world);
+    crn_world_release();
     if (is_done) return;
     if (has_helper && __atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED)) crn_reclaim_wake();
     crn_finalizers_signal();
@@ -186,38 +196,18 @@ static void emergency(void) {
     crn_collect(CAIRN_TRACE);
 }
 
-/* The world stands still across a fork: no thread that the child loses is inside the runtime. */
-static void before_fork(void) {
-    if (!crn_self()) return;
-    cairn_section_enter_();
-    take_world();
-    crn_world_stop();
-}
-static void after_fork(void) {
-    if (!crn_self()) return;
-    crn_world_start();
-    crn_lock_release(&crn_gc.world);
-    cairn_section_leave_();
-}
-static void after_fork_in_child(void) {
-    if (!crn_self()) return;
-    crn_thread_forget_others();
-    crn_finalizers_forget_thread();
-    crn_reclaim_forget_thread();
-    after_fork();
-}
-
 static bool start(void) {
-    if (pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0) return false;
     return crn_pace_init() && crn_stop_init();
 }
 
-const struct crn_hooks crn_hooks = {allocated, logged, emergency, crn_stop_if_asked, start};
+const struct crn_hooks crn_hooks = {allocated,         logged,        emergency,
+                                    crn_stop_if_asked, crn_gate_wait, start};
 
 /* ---- Destroying a heap
  * -------------------------------------------------------------------------------------- */
 
-static bool is_in(const cairn_heap *heap, const void *address) {
+static bool is_in(const void *context, const void *address) {
+    const cairn_heap *heap = context;
     const char *a = address;
     return a >= heap->core.region.base && a < heap->core.region.end;
 }
@@ -272,8 +262,9 @@ static void purge_thread(const cairn_heap *heap, struct crn_thread *thread) {
 
 cairn_status cairn_heap_destroy(cairn_heap *heap) {
     if (!heap || heap == crn_default_heap) return CAIRN_ERROR_ARGUMENT;
+    crn_finalizers_purge(is_in, heap);
     crn_enter();
-    take_world();
+    crn_world_take();
     /* An epoch settles every log entry, so that only queues and roots can name the heap. */
     run_locked(CAIRN_COUNT, false);
     crn_world_stop();
@@ -291,7 +282,7 @@ cairn_status cairn_heap_destroy(cairn_heap *heap) {
     crn_world_start();
     crn_heap_deinit(&heap->core);
     crn_meta_free(heap, sizeof(*heap));
-    crn_lock_release(&crn_gc.world);
+    crn_world_release();
     crn_leave();
     return CAIRN_OK;
 }

@@ -28,6 +28,9 @@ void crn_worker_flush(struct crn_worker *worker) {
         __atomic_fetch_add(&heap->freed_count_bytes, worker->freed_bytes, __ATOMIC_RELAXED);
         __atomic_fetch_add(&crn_gc.freed_bytes, worker->freed_bytes, __ATOMIC_RELAXED);
     }
+    /* Nobody names a heap beyond its figures: it may be destroyed before this worker works again.
+     */
+    worker->heap = NULL;
     worker->freed_objects = worker->freed_bytes = 0;
 }
 

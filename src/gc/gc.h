@@ -49,6 +49,7 @@ extern struct crn_team crn_team;
 
 struct crn_gc {
     struct crn_lock world;
+    int cancel_state; /* of the thread that holds `world`, as it was before */
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see count.c */
     /* Large objects that die piece by piece, and those that are done; see large.c. */
@@ -96,6 +97,9 @@ void crn_world_start(void);
 void crn_stop_if_asked(void);
 bool crn_stop_init(void);
 
+/* fork.c: waits until the fork that has closed the gate is over. */
+void crn_gate_wait(void);
+
 /* scan.c: visits every word that may be a root outside the heaps. */
 void crn_scan_prepare(void); /* before the stop: asks the loader what is loaded */
 void crn_scan_roots(void (*visit)(void *word));
@@ -104,6 +108,7 @@ void crn_scan_words(const char *low, const char *high, void (*visit)(void *word)
 /* team.c: runs a job to its end, by the coordinator alone or with who volunteers. */
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *));
 void crn_team_volunteer(struct crn_thread *self); /* while stopped: helps until there is no need */
+void crn_team_forget_others(void);                /* in a forked child */
 void crn_team_share(struct crn_stack *stack);
 bool crn_team_take(struct crn_stack *stack);
 CRN_INLINE bool crn_team_is_hungry(void) {
@@ -169,10 +174,14 @@ bool crn_large_step(struct crn_worker *worker); /* false: there was nothing to d
 bool crn_large_is_waiting(void);
 
 /* reclaim.c */
+void crn_reclaim_start_thread(void);  /* if it is wanted; outside every section */
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
 void crn_reclaim_forget_thread(void); /* in a forked child */
 
-/* collect.c: in a no-stop section with no lock held. */
+/* collect.c: in a no-stop section with no lock held. Taking the world waits out a collection,
+ * standing still for it; it is held from before a stop until after it. */
+void crn_world_take(void);
+void crn_world_release(void);
 void crn_collect(cairn_collection kind);
 
 /* histogram.c */

@@ -32,12 +32,19 @@ static void run(void *unused) {
 
 void crn_reclaim_wake(void) {
     if (!crn_settings.has_reclaimer) return;
-    if (!__atomic_load_n(&has_thread, __ATOMIC_RELAXED)) {
-        if (__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) return;
-        /* Without a thread, at the system's limit say, the slow paths go on alone. */
-        if (!crn_os_thread_start(run, NULL)) return;
-    }
-    if (!__atomic_exchange_n(&wanted, 1, __ATOMIC_RELEASE)) crn_futex_wake(&wanted, 1);
+    bool was_wanted = __atomic_exchange_n(&wanted, 1, __ATOMIC_RELEASE);
+    if (!__atomic_load_n(&has_thread, __ATOMIC_RELAXED))
+        crn_poll_behind_section();
+    else if (!was_wanted)
+        crn_futex_wake(&wanted, 1);
+}
+
+void crn_reclaim_start_thread(void) {
+    if (!__atomic_load_n(&wanted, __ATOMIC_RELAXED)) return;
+    if (__atomic_load_n(&has_thread, __ATOMIC_RELAXED)) return;
+    if (__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) return;
+    /* Without a thread, at the system's limit say, the slow paths go on alone. */
+    (void)crn_os_thread_start(run, NULL);
 }
 
 void crn_reclaim_forget_thread(void) {

@@ -78,12 +78,12 @@ void cairn_heap_walk(cairn_heap *heap, cairn_visit visit, void *context) {
     crn_enter();
     if (!heap) heap = crn_default_heap;
     crn_collect(CAIRN_COUNT);
-    while (!crn_lock_try(&crn_gc.world)) crn_stop_if_asked();
+    crn_world_take();
     crn_world_stop();
     struct walk walk = {visit, context, false};
     crn_heap_each_block(&heap->core, walk_block, &walk);
     crn_world_start();
-    crn_lock_release(&crn_gc.world);
+    crn_world_release();
     crn_leave();
 }
 

@@ -61,10 +61,20 @@ static CRN_NOINLINE void stand_still(struct crn_thread *self) {
 void crn_stop_if_asked(void) {
     struct crn_thread *self = crn_self();
     if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE))) return;
-    if (self)
-        stand_still(self);
-    else
+    if (!self) {
         answer(); /* a thread that has just gone */
+        return;
+    }
+    stand_still(self);
+    crn_gate_pass();
+}
+
+/* pthread_create allocates. In a section it would wait for a lock of malloc that a thread holds
+ * which a coordinator has stopped, and the coordinator for the section: so here, outside of all. */
+static void start_threads(void) {
+    if (!crn_self()) return; /* it has just ended, and would become known again */
+    crn_finalizers_start_thread();
+    crn_reclaim_start_thread();
 }
 
 void cairn_stop_poll_(void) {
@@ -75,6 +85,7 @@ void cairn_stop_poll_(void) {
     if (self && self->full_chunks) crn_hooks.logged();
     crn_stop_if_asked();
     cairn_thread.no_stop = 0;
+    start_threads();
 }
 
 /* Where the interrupted code's stack is, if the handler runs on another one. */
@@ -122,6 +133,12 @@ static bool is_still(struct crn_thread *thread) {
 static void wait_for(struct crn_thread *thread) {
     for (unsigned spins = 0; !is_still(thread); spins++) {
         if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
+        /* One that is ending answers, or is gone for the kernel soon: no sleep would be woken. */
+        if (CRN_UNLIKELY(thread->is_ending) && spins > SPINS_BEFORE_SIGNAL) {
+            if (!crn_os_signal_thread(thread->thread_id, 0)) crn_thread_is_gone(thread);
+            sched_yield();
+            continue;
+        }
         if (spins < SPINS_BEFORE_SLEEP) {
             CRN_PAUSE();
             continue;
@@ -153,7 +170,9 @@ void crn_world_start(void) {
 
 CRN_NOINLINE void cairn_blocking_begin(void) {
     struct crn_thread *self = crn_self();
-    if (!self || self->blocking_depth++) return;
+    /* In a section there is no stop to answer: a report's handler waits, perhaps in one of its own.
+     */
+    if (!self || cairn_thread.no_stop || self->blocking_depth++) return;
     /* The caller's registers outlive this frame: they are kept with the thread and scanned there.
      */
     __builtin_unwind_init();
@@ -166,7 +185,7 @@ CRN_NOINLINE void cairn_blocking_begin(void) {
 /* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. */
 void cairn_blocking_end(void) {
     struct crn_thread *self = crn_self();
-    if (!self || --self->blocking_depth) return;
+    if (!self || cairn_thread.no_stop || --self->blocking_depth) return;
     for (;;) {
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
             crn_futex_wait(&cairn_runtime.stop, 1);

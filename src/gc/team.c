@@ -122,3 +122,11 @@ void crn_team_volunteer(struct crn_thread *self) {
     worker->thread = NULL;
     __atomic_fetch_and(&crn_team.seats_taken, ~((uint32_t)1 << (seat - 1)), __ATOMIC_RELEASE);
 }
+
+/* No job is open when memory is copied, but a volunteer of the last stop may not have left its seat
+ * yet; whoever it was is gone. */
+void crn_team_forget_others(void) {
+    crn_team.seats_taken = crn_team.working = crn_team.hungry = 0;
+    crn_team.is_open = false;
+    for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) crn_gc.workers[i].thread = NULL;
+}

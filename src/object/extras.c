@@ -23,12 +23,15 @@ struct call {
     struct call *next;
     void (*function)(void *argument);
     void *argument;
+    struct crn_thread *thread; /* that runs it */
     bool is_finalizer;
 };
 static struct call *calls, **calls_tail = &calls; /* under the extras lock */
+static struct call *running;                      /* by whoever took them */
+static uint32_t calls_ended, waiter_count;        /* atomic; the first a futex word */
 static struct call *finalized;                    /* ran; their objects' counts go back */
 static uint32_t calls_ready;                      /* futex word; atomic */
-static bool has_thread;
+static bool has_thread;                           /* atomic */
 
 static size_t hash(const void *object) {
     return (size_t)(((uintptr_t)object >> CRN_GRANULE_SHIFT) * 0x9e3779b97f4a7c15u >> 20);
@@ -107,7 +110,7 @@ void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context
 static bool queue_call(void (*function)(void *), void *argument, bool is_finalizer) {
     struct call *call = crn_meta_alloc(sizeof(*call));
     if (!call) return false;
-    *call = (struct call){NULL, function, argument, is_finalizer};
+    *call = (struct call){NULL, function, argument, NULL, is_finalizer};
     *calls_tail = call;
     calls_tail = &call->next;
     __atomic_store_n(&calls_ready, 1, __ATOMIC_RELEASE);
@@ -138,6 +141,23 @@ bool crn_extra_died(void *object, const struct crn_block *block) {
     return must_live;
 }
 
+static void end_call_locked(struct call *call) {
+    if (!call->is_finalizer) {
+        crn_meta_free(call, sizeof(*call));
+        return;
+    }
+    call->next = finalized;
+    finalized = call;
+}
+
+/* A call is off the list of those that run. */
+static void note_end(void) {
+    __atomic_fetch_add(&calls_ended, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&waiter_count, __ATOMIC_SEQ_CST)) {
+        crn_futex_wake(&calls_ended, INT32_MAX);
+    }
+}
+
 size_t cairn_finalize_pending(void) {
     size_t count = 0;
     for (;; count++) {
@@ -147,6 +167,9 @@ size_t cairn_finalize_pending(void) {
         if (call) {
             calls = call->next;
             if (!calls) calls_tail = &calls;
+            call->next = running;
+            call->thread = crn_self();
+            running = call;
         }
         crn_lock_release(&crn_extras_lock);
         void *argument = call ? call->argument : NULL;
@@ -156,13 +179,12 @@ size_t cairn_finalize_pending(void) {
         cairn_keep(argument);
         crn_enter();
         crn_lock_acquire(&crn_extras_lock);
-        if (call->is_finalizer) {
-            call->next = finalized;
-            finalized = call;
-        } else {
-            crn_meta_free(call, sizeof(*call));
-        }
+        struct call **at = &running;
+        while (*at != call) at = &(*at)->next;
+        *at = call->next;
+        end_call_locked(call);
         crn_lock_release(&crn_extras_lock);
+        note_end();
         crn_leave();
     }
 }
@@ -182,12 +204,16 @@ static void run_calls(void *unused) {
 /* Called after a collection, outside every lock. */
 void crn_finalizers_signal(void) {
     if (!__atomic_load_n(&calls_ready, __ATOMIC_ACQUIRE)) return;
-    if (!__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) {
-        if (!crn_os_thread_start(run_calls, NULL)) {
-            __atomic_store_n(&has_thread, false, __ATOMIC_RELEASE);
-        }
-    }
+    if (!__atomic_load_n(&has_thread, __ATOMIC_RELAXED)) crn_poll_behind_section();
     crn_futex_wake(&calls_ready, 1);
+}
+
+void crn_finalizers_start_thread(void) {
+    if (!__atomic_load_n(&calls_ready, __ATOMIC_ACQUIRE)) return;
+    if (__atomic_exchange_n(&has_thread, true, __ATOMIC_ACQ_REL)) return;
+    if (crn_os_thread_start(run_calls, NULL)) return;
+    /* At the system's limit, say: tried again behind the next collection. */
+    __atomic_store_n(&has_thread, false, __ATOMIC_RELEASE);
 }
 
 void crn_finalized_take(void (*visit)(void *object, void *context), void *context) {
@@ -199,6 +225,61 @@ void crn_finalized_take(void (*visit)(void *object, void *context), void *contex
         visit(call->argument, context);
         crn_meta_free(call, sizeof(*call));
     }
+}
+
+static void drop_doomed(struct call **list, crn_is_doomed *is_doomed, const void *context) {
+    for (struct call **at = list, *call; (call = *at) != NULL;) {
+        if (!call->is_finalizer || !is_doomed(context, call->argument)) {
+            at = &call->next;
+            continue;
+        }
+        *at = call->next;
+        crn_meta_free(call, sizeof(*call));
+    }
+}
+
+static void purge_locked(crn_is_doomed *is_doomed, const void *context) {
+    drop_doomed(&calls, is_doomed, context);
+    calls_tail = &calls;
+    while (*calls_tail) calls_tail = &(*calls_tail)->next;
+    drop_doomed(&finalized, is_doomed, context);
+    for (size_t i = 0; i < capacity; i++) {
+        if (!table[i] || table[i] == &removed_mark) continue;
+        if (is_doomed(context, table[i]->object)) table[i]->is_finalizable = false;
+    }
+}
+
+/* Whether another thread runs a finalizer of a doomed object. */
+static bool is_running_locked(crn_is_doomed *is_doomed, const void *context) {
+    bool is_other = false;
+    for (struct call *call = running; call; call = call->next) {
+        if (!call->is_finalizer || !is_doomed(context, call->argument)) continue;
+        if (call->thread == crn_self())
+            call->is_finalizer = false;
+        else
+            is_other = true;
+    }
+    return is_other;
+}
+
+/* Who waits counts itself before it looks at `running`, under the lock; who has run a call takes it
+ * off the list under the lock, then looks whether somebody waits: none sleeps past the last one. */
+void crn_finalizers_purge(crn_is_doomed *is_doomed, const void *context) {
+    __atomic_fetch_add(&waiter_count, 1, __ATOMIC_SEQ_CST);
+    for (bool is_running = true; is_running;) {
+        uint32_t seen = __atomic_load_n(&calls_ended, __ATOMIC_SEQ_CST);
+        crn_enter();
+        crn_lock_acquire(&crn_extras_lock);
+        purge_locked(is_doomed, context);
+        is_running = is_running_locked(is_doomed, context);
+        crn_lock_release(&crn_extras_lock);
+        crn_leave();
+        if (!is_running) break;
+        cairn_blocking_begin();
+        crn_futex_wait(&calls_ended, seen);
+        cairn_blocking_end();
+    }
+    __atomic_fetch_sub(&waiter_count, 1, __ATOMIC_SEQ_CST);
 }
 
 static void visit_held(struct crn_extra *extra, void *argument) {
@@ -217,8 +298,18 @@ void crn_finalizers_pending(void (*visit)(void *object, void *context), void *co
     crn_extras_each_locked(visit_held, &to);
 }
 
+/* What the lost threads were calling counts as called: each finalizer begins once. */
 void crn_finalizers_forget_thread(void) {
     has_thread = false;
+    waiter_count = 0;
+    for (struct call **at = &running, *call; (call = *at) != NULL;) {
+        if (call->thread == crn_self()) {
+            at = &call->next;
+            continue;
+        }
+        *at = call->next;
+        end_call_locked(call);
+    }
 }
 
 static void count_waiting(struct crn_extra *extra, void *total) {

@@ -27,7 +27,6 @@ struct cairn_heap {
     struct crn_heap core;    /* first */
     struct cairn_heap *next; /* all heaps, under the world lock */
     size_t limit_bytes;
-    struct crn_cache orphans; /* blocks of threads that have ended */
 };
 
 struct crn_settings {
@@ -83,6 +82,7 @@ struct crn_thread {
     uint32_t blocking_depth;
     bool was_signalled;
     uint32_t full_chunks; /* of the log, not yet told to pacing */
+    bool is_ending; /* known again in its last round of destructors: may end without a word */
     char *stack_low, *stack_high;
     char *stopped_at;            /* the lowest address in use of the stack */
     char *interrupted_at;        /* the stack pointer under a signal handler on another stack */
@@ -101,13 +101,23 @@ CRN_INLINE struct crn_thread *crn_self(void) {
     return cairn_thread.self;
 }
 struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap);
-struct crn_thread *crn_thread_attach(void); /* NULL without memory */
-void crn_thread_forget_others(void);        /* in a forked child */
+struct crn_thread *crn_thread_attach(void);         /* NULL without memory */
+void crn_thread_forget_others(void);                /* in a forked child */
+void crn_thread_is_gone(struct crn_thread *thread); /* by the coordinator */
+
+/* Whoever becomes known, or starts Cairn, holds this: before that no stop waits for it. */
+extern struct crn_lock crn_newcomers_lock;
+extern uint32_t crn_gate; /* futex word; 1: a fork copies memory, slow paths wait; see gc/fork.c */
 
 /* Enter and leave the runtime: no stop in between. Enter makes the thread known. */
 struct crn_thread *crn_enter(void);
 CRN_INLINE void crn_leave(void) {
     cairn_section_leave_();
+}
+
+/* What must not happen in a section happens in cairn_stop_poll_, behind the outermost one. */
+CRN_INLINE void crn_poll_behind_section(void) {
+    cairn_thread.deferred = 1;
 }
 
 /* ---- What gc/ provides
@@ -120,9 +130,15 @@ struct crn_hooks {
     void (*logged)(void);        /* a log chunk is full */
     void (*emergency)(void);     /* no memory: collect everything */
     void (*poll)(void);          /* stand still if a stop is wanted */
+    void (*gate)(void);          /* wait until the fork that has closed the gate is over */
     bool (*start)(void);         /* once */
 };
 extern const struct crn_hooks crn_hooks;
+
+/* At the entry of a slow path, and behind each of its safepoints. */
+CRN_INLINE void crn_gate_pass(void) {
+    if (CRN_UNLIKELY(__atomic_load_n(&crn_gate, __ATOMIC_RELAXED))) crn_hooks.gate();
+}
 
 /* ---- Types
  * ---------------------------------------------------------------------------------------------- */
@@ -234,6 +250,12 @@ void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context
  * live on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
 bool crn_extra_died(void *object, const struct crn_block *block);
 void crn_finalizers_signal(void);
+void crn_finalizers_start_thread(void);  /* if calls wait for one; outside every section */
+void crn_finalizers_forget_thread(void); /* in a forked child */
+/* No finalizer of a doomed object is called any more. Waits, outside every section, for those that
+ * other threads run now; one that this thread runs will give back no count. */
+typedef bool crn_is_doomed(const void *context, const void *object);
+void crn_finalizers_purge(crn_is_doomed *is_doomed, const void *context);
 bool crn_pin_pending(void);
 size_t crn_waiting_count(void);
 /* Objects that finalizers ran on since the last call; each gives its count back at the epoch. */

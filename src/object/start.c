@@ -87,7 +87,7 @@ static cairn_heap *make_heap(const char *name, size_t region_bytes, size_t limit
     if (!heap) return NULL;
     snprintf(heap->core.name, sizeof(heap->core.name), "%s", name);
     heap->limit_bytes = limit_bytes;
-    if (!crn_heap_init(&heap->core, region_bytes) || !crn_cache_init(&heap->orphans, &heap->core)) {
+    if (!crn_heap_init(&heap->core, region_bytes)) {
         crn_meta_free(heap, sizeof(*heap));
         return NULL;
     }
@@ -104,6 +104,7 @@ static size_t default_region(void) {
 void crn_start(void) {
     if (__atomic_load_n(&is_started, __ATOMIC_ACQUIRE)) return;
     cairn_section_enter_();
+    crn_lock_acquire(&crn_newcomers_lock);
     crn_lock_acquire(&start_lock);
     if (!is_started) {
         read_environment();
@@ -116,6 +117,7 @@ void crn_start(void) {
         __atomic_store_n(&is_started, true, __ATOMIC_RELEASE);
     }
     crn_lock_release(&start_lock);
+    crn_lock_release(&crn_newcomers_lock);
     if (!cairn_thread.self) {
         CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
     }

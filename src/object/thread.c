@@ -4,7 +4,9 @@
  *
  * A thread is known from its first slow path on; it leaves when its thread-specific data is
  * destroyed, in the last round but one (a sanitizer takes the last), so that other destructors may
- * still use Cairn. Its record, with its blocks and its log, stays behind until the next epoch.
+ * still use Cairn. Its record, with its blocks and its log, stays behind until the next epoch. One
+ * that a destructor of the last round makes known again may end without a word: is_ending tells the
+ * coordinator to ask the kernel (stop.c).
  */
 #include "object/object.h"
 
@@ -20,18 +22,21 @@ static unsigned char no_log_bits[1];
 struct cairn_runtime cairn_runtime = {.version = CAIRN_RUNTIME_VERSION, .log_bits = no_log_bits};
 
 struct crn_thread *crn_threads;
-struct crn_lock crn_threads_lock;
+struct crn_lock crn_threads_lock, crn_newcomers_lock;
+uint32_t crn_gate;
 static pthread_key_t exit_key;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 
+static CAIRN_THREAD_LOCAL_ int exit_rounds;
+
 static void thread_exits(void *argument) {
     struct crn_thread *thread = argument;
-    static CAIRN_THREAD_LOCAL_ int rounds;
-    if (++rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1) {
+    if (++exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1) {
         pthread_setspecific(exit_key, thread);
         return;
     }
     cairn_section_enter_();
+    crn_gate_pass();
     for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
         crn_cache_leave(cache);
     cairn_thread.cursors = no_cursor;
@@ -72,12 +77,14 @@ struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
     return cache;
 }
 
-struct crn_thread *crn_thread_attach(void) {
+static struct crn_thread *attach(void) {
     pthread_once(&exit_key_once, make_exit_key);
     struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
     if (!thread || !crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return NULL;
     thread->inline_state = &cairn_thread;
     thread->thread_id = crn_os_thread_id();
+    /* A destructor of the last round made it known again: perhaps nobody will say that it ends. */
+    thread->is_ending = exit_rounds >= PTHREAD_DESTRUCTOR_ITERATIONS - 1;
     thread->spare = crn_log_chunk_take();
     crn_os_thread_locals(note_local, thread);
     if (!thread->spare || !crn_cache_of(thread, crn_default_heap)) return NULL;
@@ -90,8 +97,16 @@ struct crn_thread *crn_thread_attach(void) {
     return thread;
 }
 
+struct crn_thread *crn_thread_attach(void) {
+    crn_lock_acquire(&crn_newcomers_lock);
+    struct crn_thread *thread = attach();
+    crn_lock_release(&crn_newcomers_lock);
+    return thread;
+}
+
 struct crn_thread *crn_enter(void) {
     cairn_section_enter_();
+    crn_gate_pass();
     struct crn_thread *self = cairn_thread.self;
     if (CRN_LIKELY(self)) return self;
     crn_start();
@@ -109,18 +124,21 @@ cairn_status cairn_thread_register(void) {
     return is_known ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
 }
 
+/* It ended without a word; what it had allocated and logged is the next epoch's. */
+void crn_thread_is_gone(struct crn_thread *thread) {
+    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
+        crn_cache_leave(cache);
+    __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
+}
+
 /* In a forked child only this thread is left; what the others had allocated and logged stays theirs
  * until the next epoch, as with threads that ended. */
 void crn_thread_forget_others(void) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
-        if (thread == cairn_thread.self) {
+        if (thread == cairn_thread.self)
             thread->thread_id = crn_os_thread_id();
-            continue;
-        }
-        for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
-            crn_cache_leave(cache);
-        }
-        __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
+        else
+            crn_thread_is_gone(thread);
     }
 }

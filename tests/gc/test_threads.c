@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Stopping, threads that end, fork, thread-locals.
+ * Stopping, threads that end or are cancelled, fork, thread-locals. A hang is a failure: an alarm
+ * ends the program.
  */
 #include "../test.h"
+#include "object/object.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -76,11 +79,89 @@ static void forked_child_goes_on(void **state) {
     assert_int_equal(kept->value, 21);
 }
 
+/* Cancelled before it collects: the collection comes first, the end at the next point after it. */
+static void *collect_cancelled(void *argument) {
+    int *is_past = argument;
+    if (cairn_thread_register() != CAIRN_OK) abort();
+    pthread_cancel(pthread_self());
+    cairn_collect(CAIRN_COUNT);
+    *is_past = 1;
+    pthread_testcancel();
+    *is_past = 2;
+    return NULL;
+}
+
+static void cancelled_thread_ends_behind_its_collection(void **state) {
+    (void)state;
+    int is_past = 0;
+    pthread_t thread;
+    void *result = NULL;
+    crn_settings.is_tracing = true; /* its write is such a point */
+    pthread_create(&thread, NULL, collect_cancelled, &is_past);
+    cairn_blocking_begin();
+    pthread_join(thread, &result);
+    cairn_blocking_end();
+    crn_settings.is_tracing = false;
+    assert_ptr_equal(result, PTHREAD_CANCELED);
+    assert_int_equal(is_past, 1);
+    cairn_collect(CAIRN_COUNT);
+}
+
+static pthread_key_t early_key, late_key;
+static uint32_t last_round_count;
+
+/* Sets itself until the last round and uses Cairn there. */
+static void end_of_key(pthread_key_t key, intptr_t round) {
+    if (round < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(key, (void *)(round + 1));
+        return;
+    }
+    for (int i = 0; i < 1000; i++) cairn_new(Node);
+    __atomic_fetch_add(&last_round_count, 1, __ATOMIC_RELAXED);
+}
+
+static void end_early_key(void *round) {
+    end_of_key(early_key, (intptr_t)round);
+}
+static void end_late_key(void *round) {
+    end_of_key(late_key, (intptr_t)round);
+}
+
+static void *end_late(void *argument) {
+    cairn_new(Node);
+    pthread_setspecific(early_key, argument);
+    pthread_setspecific(late_key, argument);
+    return NULL;
+}
+
+static void thread_that_ends_late_is_not_waited_for(void **state) {
+    (void)state;
+#if defined(__SANITIZE_THREAD__)
+    skip(); /* its own record of the thread is gone by the last round */
+#endif
+    assert_int_equal(pthread_key_create(&late_key, end_late_key), 0);
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, end_late, (void *)1);
+        if (i % 2) cairn_collect(CAIRN_COUNT);
+        pthread_join(thread, NULL);
+        cairn_collect(CAIRN_TRACE);
+    }
+    assert_int_equal(last_round_count, 40);
+    cairn_collect(CAIRN_TRACE);
+    assert_true(live_after(CAIRN_TRACE) < 100);
+}
+
 int main(void) {
+    /* Cairn's key comes between the two. */
+    if (pthread_key_create(&early_key, end_early_key) != 0) abort();
+    alarm(120);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thread_locals_are_roots),
         cmocka_unit_test(computing_thread_is_stopped_by_signal),
         cmocka_unit_test(forked_child_goes_on),
+        cmocka_unit_test(thread_that_ends_late_is_not_waited_for),
+        cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
