@@ -2,9 +2,10 @@
  *
  * Reserving regions and shadows, taking and giving back segments.
  *
- * The full form reserves a log shadow for 2^47 addresses (2 TiB of zero page). Where a limit or a
- * sanitizer leaves less, the mask shrinks; regions then must not fold onto each other, so a region
- * that would is refused.
+ * The full form reserves shadows for every user address: 2^47 of them on x86-64 (a log shadow of
+ * 2 TiB of zero page), 2^48 on aarch64. Where a limit, a sanitizer, a kernel with smaller addresses
+ * or an emulator leaves less, the mask shrinks; regions then must not fold onto each other, so a
+ * region that would is refused.
  */
 #include "space/space.h"
 
@@ -34,6 +35,13 @@ static bool reserve_shadows(unsigned bits) {
     return true;
 }
 
+static bool can_reserve(unsigned bits) {
+    size_t bytes = ((size_t)1 << (bits - 7)) * 6;
+    void *trial = crn_os_reserve_zero(bytes);
+    if (trial) crn_os_release(trial, bytes);
+    return trial != NULL;
+}
+
 static unsigned widest_shadow(void) {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
     return 41;
@@ -51,8 +59,12 @@ static unsigned widest_shadow(void) {
 bool crn_space_init(void) {
     crn_space.segment_kinds = crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
-    for (unsigned bits = widest_shadow(); bits >= 30; bits--) {
-        if (reserve_shadows(bits)) return true;
+    unsigned widest = widest_shadow();
+    if (reserve_shadows(widest)) return true;
+    for (unsigned bits = widest - 1; bits >= 30; bits--) {
+        if (!can_reserve(bits)) continue;
+        /* What just fits would leave nothing for heaps and the program. */
+        return reserve_shadows(bits >= 32 ? bits - 2 : bits);
     }
     return false;
 }
