@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Refuses an include that points to a higher floor, or to another room of the same one.
-# Usage: check_floors.sh SRC
-cd "${1:?the src folder}" || exit 2
+# Usage: check_floors.sh PROJECT
+cd "${1:?the project folder}/src" || exit 2
 grep -rnE '^#include "[a-z]+/' --include='*.[ch]' . | awk -F: '
 BEGIN {
     split("base:0 os:1 codec:1 space:2 heap:3 object:4 containers:5 gc:5 safety:5 mapped:6 compat:6 fs:7", a, " ")
