@@ -5,6 +5,19 @@
 include(CMakePackageConfigHelpers)
 list(JOIN CAIRN_WRAP_OPTIONS " " CAIRN_PC_WRAP)
 
+# The prefix as seen from cairn.pc, so that an installation may move; unless folders lie apart.
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+    set(CAIRN_PC_PREFIX "${CMAKE_INSTALL_PREFIX}")
+    set(CAIRN_PC_LIBDIR "${CMAKE_INSTALL_FULL_LIBDIR}")
+    set(CAIRN_PC_INCLUDEDIR "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+else()
+    file(RELATIVE_PATH up /x/${CMAKE_INSTALL_LIBDIR}/pkgconfig /x)
+    string(REGEX REPLACE "/$" "" up "${up}")
+    set(CAIRN_PC_PREFIX "\${pcfiledir}/${up}")
+    set(CAIRN_PC_LIBDIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
+    set(CAIRN_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
+
 install(TARGETS cairn_static cairn_shared EXPORT cairn-targets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cairn DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
