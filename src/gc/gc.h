@@ -107,8 +107,11 @@ void crn_object_free(struct crn_block *block, char *object);   /* count to zero,
 void crn_worker_flush(struct crn_worker *worker);              /* figures, to their heap */
 
 CRN_INLINE bool crn_is_foreign(const void *value) {
-    return (uintptr_t)value - (uintptr_t)crn_space.low >=
-           (uintptr_t)crn_space.high - (uintptr_t)crn_space.low;
+    if ((uintptr_t)value - (uintptr_t)crn_space.low >=
+        (uintptr_t)crn_space.high - (uintptr_t)crn_space.low)
+        return true;
+    return CRN_UNLIKELY(crn_space.has_gaps) && crn_segment_kind(value) == CRN_SEGMENT_NONE &&
+           !crn_region_holds(value);
 }
 
 /* epoch.c, trace.c, verify.c: the world is stopped. */

@@ -19,7 +19,8 @@ struct crn_space crn_space;
 static struct crn_lock space_lock; /* guards region search and the kinds table */
 
 enum { REGION_MAX = 1024 };
-static struct crn_region *regions[REGION_MAX]; /* for the folding check only */
+static struct crn_region
+    *regions[REGION_MAX]; /* for the folding check and for what lies between them */
 
 /* One reservation holds all shadows, in units of mask/128: log 2, roots 2, mark 1, deleted 1. */
 static bool reserve_shadows(unsigned bits) {
@@ -101,9 +102,18 @@ static bool note_region(struct crn_region *region) {
     for (size_t i = 0; i < REGION_MAX; i++) {
         if (regions[i]) continue;
         regions[i] = region;
+        if (crn_space.low) crn_space.has_gaps = true;
         if (!crn_space.low || region->base < crn_space.low) crn_space.low = region->base;
         if (region->end > crn_space.high) crn_space.high = region->end;
         return true;
+    }
+    return false;
+}
+
+bool crn_region_holds(const void *address) {
+    const char *at = address;
+    for (size_t i = 0; i < REGION_MAX; i++) {
+        if (regions[i] && at >= regions[i]->base && at < regions[i]->end) return true;
     }
     return false;
 }

@@ -62,6 +62,7 @@ struct crn_space {
     uint8_t *segment_kinds; /* indexed by address >> 22; atomic */
     uint8_t *mark_bits, *root_bits, *deleted_bits;
     char *low, *high; /* of all regions */
+    bool has_gaps;    /* there is more than one: what lies between them is in no heap */
     uintptr_t mask;   /* == cairn_runtime.log_mask */
 };
 extern struct crn_space crn_space;
@@ -69,6 +70,7 @@ extern struct crn_space crn_space;
 bool crn_space_init(void);
 bool crn_region_init(struct crn_region *region, size_t bytes);
 void crn_region_deinit(struct crn_region *region);
+bool crn_region_holds(const void *address); /* of any heap; for while the world is stopped */
 
 /* `count` adjacent segments, writable and zero, their shadows writable and clear. */
 char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_segment_kind kind,
