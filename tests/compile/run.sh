@@ -95,7 +95,7 @@ fields() { # count
 if [ $language = c ]; then
     fields 340 >"$work/wide.c"
     accepts $compiler -std=c11 $warnings -I"$include" -fsyntax-only "$work/wide.c"
-    fields 600 >"$work/wide.c"
+    fields 430 >"$work/wide.c"
     refuses "CAIRN_EACH" $compiler -std=c11 -I"$include" -fsyntax-only "$work/wide.c"
 fi
 rm -rf "$work"
