@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 #
 # make demo: build and run the main job.  make test: build and pass every test.  make bench: measure.
+# make aarch64, make musl: the core and its tests with another compiler, processor or libc.
 PRESETS ?= release debug audit asan tsan release-clang
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 
-.PHONY: demo test bench deps clean install uninstall format format-check
+.PHONY: demo test bench aarch64 musl deps clean install uninstall format format-check
 
 demo:
 	@scripts/deps.sh demo
@@ -23,6 +24,10 @@ bench:
 	@cmake --build build/bench -j$(JOBS) >/dev/null
 	@bench/run.sh build/bench
 
+aarch64 musl:
+	@scripts/deps.sh $@
+	@scripts/test.sh $@
+
 deps:
 	@scripts/deps.sh test
 	@scripts/deps.sh bench
@@ -34,13 +39,13 @@ install:
 	cmake --install build/install
 
 uninstall:
-	xargs -r rm -fv < build/install/install_manifest.txt
+	@scripts/uninstall.sh build/install/install_manifest.txt
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' ':!tests/compile/fail.c')
 
 format-check:
-	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	@scripts/check_format.sh
 
 clean:
 	rm -rf build

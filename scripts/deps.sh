@@ -3,12 +3,17 @@
 #
 # Installs the Debian packages that a target needs and that are missing; exits 2 where it may not.
 set -u
-packages="gcc make cmake pkg-config iso-codes"
+packages="gcc libc6-dev make cmake pkg-config"
 case "${1:-}" in
-demo) ;;
-test) packages="$packages clang clang-format libclang-rt-14-dev libcmocka-dev libjansson-dev" ;;
+demo) packages="$packages iso-codes" ;;
+test)
+    packages="$packages iso-codes binutils g++ clang clang-format libclang-rt-14-dev libcmocka-dev"
+    packages="$packages libjansson-dev"
+    ;;
+aarch64) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
+musl) packages="$packages musl-tools" ;;
 bench) packages="$packages libmimalloc-dev libjemalloc-dev libtcmalloc-minimal4 libgc-dev golang-go time" ;;
-*) echo "usage: deps.sh demo|test|bench" >&2; exit 2 ;;
+*) echo "usage: deps.sh demo|test|bench|aarch64|musl" >&2; exit 2 ;;
 esac
 missing=""
 for package in $packages; do

@@ -46,19 +46,31 @@ static inline void *cairn_new_(cairn_type *type, size_t slot_size) {
 
 /* One T with an initialiser: cairn_make(Node, .next = {n}, .value = 3). The initialiser is
  * evaluated first, once. */
-#ifdef __cplusplus
 #define cairn_make(T, ...) cairn_make_in(NULL, T, __VA_ARGS__)
+#ifdef __cplusplus
+/* Designators are an extension in C++17, fields left out are zero on purpose, and one cairn_make
+ * may stand in another. */
 #define cairn_make_in(heap, T, ...)                                                                \
     __extension__({                                                                                \
-        const T cairn_i_ = {__VA_ARGS__};                                                          \
-        (T *)cairn_make_((heap), cairn_type_of_##T, &cairn_i_);                                    \
+        _Pragma("GCC diagnostic push");                                                            \
+        _Pragma("GCC diagnostic ignored \"-Wmissing-field-initializers\"");                        \
+        _Pragma("GCC diagnostic ignored \"-Wshadow\"");                                            \
+        T *cairn_made_ = cairn_make_of_<T>((heap), cairn_type_of_##T, T{__VA_ARGS__});             \
+        _Pragma("GCC diagnostic pop");                                                             \
+        cairn_made_;                                                                               \
     })
 #else
-#define cairn_make(T, ...) cairn_make_in(NULL, T, __VA_ARGS__)
 #define cairn_make_in(heap, T, ...)                                                                \
     ((T *)cairn_make_((heap), cairn_type_of_##T, &(const T){__VA_ARGS__}))
 #endif
 CAIRN_API void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial);
+#ifdef __cplusplus
+extern "C++" {
+template <class T> inline T *cairn_make_of_(cairn_heap *heap, cairn_type *type, const T &initial) {
+    return (T *)cairn_make_(heap, type, &initial);
+}
+}
+#endif
 
 /* ---- Arrays ------------------------------------------------------------------------------- */
 
@@ -107,9 +119,10 @@ CAIRN_API size_t cairn_length(const void *array);
 
 /* A longer or shorter array with the same leading elements, new ones zeroed; the old one remains as
  * it was. NULL on failure. */
-#define cairn_resize_array(array, count)                                                           \
-    ((__typeof__(&*(array)))cairn_resize_array_((array), (count)))
-CAIRN_API void *cairn_resize_array_(const void *array, size_t count);
+#define cairn_resize_array(array, count) cairn_resize_array_in(NULL, array, count)
+#define cairn_resize_array_in(heap, array, count)                                                  \
+    ((__typeof__(&*(array)))cairn_resize_array_((heap), (array), (count)))
+CAIRN_API void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count);
 
 /* One T followed by `count` elements of its flexible array member. */
 #define cairn_new_flex(T, member, count) cairn_new_flex_in(NULL, T, member, count)

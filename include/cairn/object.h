@@ -74,12 +74,19 @@ struct cairn_field {
 };
 
 /* How a type departs from the usual; zero is the usual. */
+#ifdef __cplusplus
+#define CAIRN_OR_ZERO_(member) member = {}
+#else
+#define CAIRN_OR_ZERO_(member) member
+#endif
 typedef struct cairn_type_options {
-    void (*finalize)(void *object); /* runs once, after the last reference went or at cairn_delete;
-                                       on the finalizer thread; may use the object and allocate */
-    bool pinned;                    /* the object must never move */
-    uintptr_t word_mask; /* a CAIRN_WORD w is a reference if (w & word_mask) == word_tag; */
-    uintptr_t word_tag;  /* mask 0 means mask 7, tag 0 */
+    /* Runs once, after the last reference went or at cairn_delete; on the finalizer thread; may use
+     * the object and allocate. */
+    CAIRN_OR_ZERO_(void (*finalize)(void *object));
+    CAIRN_OR_ZERO_(bool pinned); /* the object must never move */
+    /* A CAIRN_WORD w is a reference if (w & word_mask) == word_tag; mask 0 means mask 7, tag 0. */
+    CAIRN_OR_ZERO_(uintptr_t word_mask);
+    CAIRN_OR_ZERO_(uintptr_t word_tag);
 } cairn_type_options;
 
 /* A descriptor; CAIRN_TYPE makes a static one, cairn_type_create one at run time. */
@@ -104,11 +111,11 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
 #define CAIRN_TYPE_WITH(T, options, ...)                                                           \
     CAIRN_TYPE_(T, options, CAIRN_EACH_(CAIRN_FIELD_, T, __VA_ARGS__))
 #define CAIRN_LEAF(T)                                                                              \
-    CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
+    __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
         {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                                             \
          CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL}}
 #define CAIRN_LEAF_WITH(T, options)                                                                \
-    CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
+    __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
         {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, options),      \
          NULL}}
 
@@ -133,7 +140,7 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
 
 #define CAIRN_TYPE_(T, OPTIONS, ...)                                                               \
     CAIRN_UNUSED_ static const struct cairn_field cairn_fields_of_##T[] = {__VA_ARGS__};           \
-    CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                                       \
+    __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
         {0, (uint32_t)(sizeof(cairn_fields_of_##T) / sizeof(struct cairn_field)), sizeof(T),       \
          CAIRN_ALIGNOF_(T), #T, cairn_fields_of_##T, CAIRN_APPLY_(CAIRN_OPTIONS_, OPTIONS), NULL}}
 
@@ -217,63 +224,67 @@ extern "C" {
  * argument is evaluated once. Releases: another thread that reads the field with cairn_load sees
  * the object's contents. Any thread; never blocks longer than a pause; may collect.
  * cairn_set_at(link, value): the same through a `T *const *`. */
+#ifdef __cplusplus
+#define cairn_set(link, value) cairn_set_to_((link), (value))
+#define cairn_set_at(link, value) cairn_set_at_to_((link), (value))
+#else
 #define cairn_set(link, value)                                                                     \
     __extension__({                                                                                \
-        __typeof__(link) cairn_ls_ = (link);                                                       \
-        CAIRN_VALUE_(cairn_vs_, cairn_ls_->p, value);                                              \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(&cairn_ls_->p), CAIRN_ERASE_(cairn_vs_));                \
+        CAIRN_STORES_(*(link), (link)->p, value);                                                  \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_ERASE_(value));                       \
     })
 #define cairn_set_at(link, value)                                                                  \
     __extension__({                                                                                \
-        __typeof__(link) cairn_la_ = (link);                                                       \
-        CAIRN_VALUE_(cairn_va_, *cairn_la_, value);                                                \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(cairn_la_), CAIRN_ERASE_(cairn_va_));                    \
+        _Static_assert(CAIRN_FITS_(*(link), value), "the value does not fit the reference");       \
+        cairn_store_(CAIRN_FIELD_ADDRESS_(link), CAIRN_ERASE_(value));                             \
     })
+#endif
 
 /* Reading. cairn_get(n->field) is n->field.p; cairn_load(&n->field) acquires. */
 #define cairn_get(reference) ((reference).p)
 #define cairn_load(link)                                                                           \
-    __extension__({                                                                                \
-        __typeof__(link) cairn_lo_ = (link);                                                       \
-        CAIRN_POINTER_OF_(cairn_lo_->p)                                                            \
-        cairn_ro_ = (CAIRN_POINTER_OF_(cairn_lo_->p))__atomic_load_n(                              \
-            CAIRN_FIELD_ADDRESS_(&cairn_lo_->p), __ATOMIC_ACQUIRE);                                \
-        cairn_ro_;                                                                                 \
-    })
+    ((CAIRN_POINTER_OF_((link)->p))__atomic_load_n(CAIRN_FIELD_ADDRESS_(&(link)->p),               \
+                                                   __ATOMIC_ACQUIRE))
 
 /* cairn_swap(&n->field, value) returns the old value. cairn_cas(&n->field, &expected, value) stores
  * if the field holds `expected`, else puts what it holds there; returns whether it stored. */
+#ifdef __cplusplus
+#define cairn_swap(link, value) cairn_swap_to_((link), (value))
+#define cairn_cas(link, expected, value) cairn_cas_to_((link), (expected), (value))
+#else
 #define cairn_swap(link, value)                                                                    \
     __extension__({                                                                                \
-        __typeof__(link) cairn_lw_ = (link);                                                       \
-        CAIRN_VALUE_(cairn_vw_, cairn_lw_->p, value);                                              \
-        (CAIRN_POINTER_OF_(cairn_lw_->p))                                                          \
-            cairn_swap_(CAIRN_FIELD_ADDRESS_(&cairn_lw_->p), CAIRN_ERASE_(cairn_vw_));             \
+        CAIRN_STORES_(*(link), (link)->p, value);                                                  \
+        (CAIRN_POINTER_OF_((link)->p))                                                             \
+            cairn_swap_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_ERASE_(value));                    \
     })
 #define cairn_cas(link, expected, value)                                                           \
     __extension__({                                                                                \
-        __typeof__(link) cairn_lc_ = (link);                                                       \
-        CAIRN_POINTER_OF_(cairn_lc_->p) *cairn_ec_ = (expected);                                   \
-        CAIRN_VALUE_(cairn_vc_, cairn_lc_->p, value);                                              \
-        void *cairn_xc_ = CAIRN_ERASE_(*cairn_ec_);                                                \
-        bool cairn_dc_ =                                                                           \
-            cairn_cas_(CAIRN_FIELD_ADDRESS_(&cairn_lc_->p), &cairn_xc_, CAIRN_ERASE_(cairn_vc_));  \
-        if (!cairn_dc_) *cairn_ec_ = (CAIRN_POINTER_OF_(cairn_lc_->p))cairn_xc_;                   \
-        cairn_dc_;                                                                                 \
+        CAIRN_STORES_(*(link), (link)->p, value);                                                  \
+        _Static_assert(CAIRN_POINTEE_IS_(expected, CAIRN_POINTER_OF_((link)->p) *),                \
+                       "what is expected is not a variable of the reference's type");              \
+        cairn_cas_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_FIELD_ADDRESS_(expected),               \
+                   CAIRN_ERASE_(value));                                                           \
     })
+#endif
 
 /* Store a word that is a reference or tagged bits into a CAIRN_WORD field. */
+#ifdef __cplusplus
+#define cairn_set_word(field, bits) cairn_set_word_((field), (uintptr_t)(bits))
+#else
 #define cairn_set_word(field, bits)                                                                \
-    __extension__({                                                                                \
-        cairn_word *cairn_l_ = (field);                                                            \
-        cairn_store_((void **)(uintptr_t)&cairn_l_->w, (void *)(uintptr_t)(bits));                 \
-    })
+    (_Generic((field), cairn_word * : cairn_set_word_)((field), (uintptr_t)(bits)))
+#endif
+static inline void cairn_set_word_(cairn_word *field, uintptr_t bits) {
+    cairn_store_((void **)(uintptr_t)&field->w, (void *)bits);
+}
 
+/* The macros declare no variable, so each may stand in an argument of any other; what is named more
+ * than once is named where it is not evaluated. */
 #define CAIRN_FIELD_ADDRESS_(address) ((void **)(uintptr_t)(address))
 #define CAIRN_ERASE_(pointer) ((void *)(uintptr_t)(pointer))
 #ifdef __cplusplus
-#define CAIRN_POINTER_OF_(x) std::remove_const_t<std::remove_reference_t<decltype((x))>>
-#define CAIRN_VALUE_(name, target, value) CAIRN_POINTER_OF_(target) name = (value)
+#define CAIRN_POINTER_OF_(x) std::remove_cv_t<std::remove_reference_t<decltype((x))>>
 #else
 /* `(x) + 0`-like decay without arithmetic: the conditional drops the const of the pointer itself.
  */
@@ -288,25 +299,66 @@ extern "C" {
       CAIRN_POINTEE_IS_(target, const void *) ||                                                   \
       (CAIRN_POINTEE_IS_(target, void *) &&                                                        \
        !CAIRN_POINTEE_IS_(value, const __typeof__(*(value)) *))))
-#define CAIRN_VALUE_(name, target, value)                                                          \
-    _Static_assert(CAIRN_FITS_(target, value), "the value does not fit the reference");            \
-    CAIRN_POINTER_OF_(target) name = (value)
+#define CAIRN_IS_CONST_(x) __builtin_types_compatible_p(__typeof__(&(x)), const __typeof__(x) *)
+#define CAIRN_STORES_(holder, target, value)                                                       \
+    _Static_assert(!CAIRN_IS_CONST_(holder), "the object that is stored into is const");           \
+    _Static_assert(CAIRN_FITS_(target, value), "the value does not fit the reference")
+#endif
+
+CAIRN_API void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size);
+CAIRN_API void cairn_sort_(void *array, size_t count, size_t element_size,
+                           int (*compare)(const void *, const void *));
+
+#ifdef __cplusplus
+extern "C++" {
+template <class L> using cairn_target_t = std::remove_const_t<decltype(L::p)>;
+template <class T> struct cairn_same_ { typedef T type; };
+template <class L> inline void **cairn_field_of_(L *link) {
+    static_assert(!std::is_const<L>::value, "the object that is stored into is const");
+    return CAIRN_FIELD_ADDRESS_(&link->p);
+}
+template <class L> inline void cairn_set_to_(L *link, cairn_target_t<L> value) {
+    cairn_store_(cairn_field_of_(link), CAIRN_ERASE_(value));
+}
+template <class T>
+inline void cairn_set_at_to_(T *const *link, typename cairn_same_<T>::type *value) {
+    cairn_store_(CAIRN_FIELD_ADDRESS_(link), CAIRN_ERASE_(value));
+}
+template <class L> inline cairn_target_t<L> cairn_swap_to_(L *link, cairn_target_t<L> value) {
+    return (cairn_target_t<L>)cairn_swap_(cairn_field_of_(link), CAIRN_ERASE_(value));
+}
+template <class L>
+inline bool cairn_cas_to_(L *link, cairn_target_t<L> *expected, cairn_target_t<L> value) {
+    return cairn_cas_(cairn_field_of_(link), CAIRN_FIELD_ADDRESS_(expected), CAIRN_ERASE_(value));
+}
+template <class T>
+inline void cairn_copy_to_(T *dst, const typename cairn_same_<T>::type *src, size_t count) {
+    static_assert(!std::is_const<T>::value, "the object that is stored into is const");
+    cairn_copy_((void *)dst, (const void *)src, count, sizeof(T));
+}
+}
 #endif
 
 /* Bulk work on memory that holds references. `count` is elements of dst's type; ranges may overlap.
  * cairn_clear sets a whole object to zero. cairn_sort sorts an array in place with qsort's compare.
  */
+#ifdef __cplusplus
+#define cairn_copy(dst, src, count) cairn_copy_to_((dst), (src), (count))
+#define cairn_sort(array, count, compare) cairn_sort_((array), (count), sizeof(*(array)), (compare))
+#else
 #define cairn_copy(dst, src, count)                                                                \
     __extension__({                                                                                \
-        __typeof__(&*(dst)) cairn_to_ = (dst);                                                     \
-        const __typeof__(*cairn_to_) *cairn_from_ = (src);                                         \
-        cairn_copy_((void *)(uintptr_t)cairn_to_, cairn_from_, (count), sizeof(*cairn_to_));       \
+        _Static_assert(!CAIRN_IS_CONST_(*(dst)), "the object that is stored into is const");       \
+        _Static_assert(__builtin_types_compatible_p(__typeof__(*(dst)), __typeof__(*(src))),       \
+                       "the elements of source and destination differ in type");                   \
+        cairn_copy_((void *)(uintptr_t)(dst), (src), (count), sizeof(*(dst)));                     \
     })
 #define cairn_sort(array, count, compare)                                                          \
-    cairn_sort_((void *)(uintptr_t)(array), (count), sizeof(*(array)), (compare))
-CAIRN_API void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size);
-CAIRN_API void cairn_sort_(void *array, size_t count, size_t element_size,
-                           int (*compare)(const void *, const void *));
+    __extension__({                                                                                \
+        _Static_assert(!CAIRN_IS_CONST_(*(array)), "the object that is stored into is const");     \
+        cairn_sort_((void *)(uintptr_t)(array), (count), sizeof(*(array)), (compare));             \
+    })
+#endif
 CAIRN_API void cairn_clear(void *object);
 
 /* ---- Deleting ---------------------------------------------------------------------------- */

@@ -31,8 +31,17 @@ typedef struct cairn_stats {
     uint64_t free_in_blocks_bytes, free_blocks_bytes, metadata_bytes;
     uint64_t reserved_bytes, committed_bytes;
 } cairn_stats;
+#ifdef __cplusplus /* designators need C++20 */
+static inline cairn_stats cairn_stats_init_() {
+    cairn_stats stats = cairn_stats();
+    stats.size = sizeof(cairn_stats);
+    return stats;
+}
+#define CAIRN_STATS_INIT cairn_stats_init_()
+#else
 #define CAIRN_STATS_INIT                                                                           \
     { .size = sizeof(cairn_stats) }
+#endif
 
 /* Figures of a heap; NULL: the default heap. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats);

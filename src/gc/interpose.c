@@ -37,6 +37,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#if CRN_WRAP
+#include "wrap.h" /* generated: each NAME below becomes __wrap_NAME */
+#define REAL(name) REAL2(name)
+#define REAL2(name) CRN_REAL_##name
+#define NEXT(name)                                                                                 \
+    extern __typeof__(name) REAL(name);                                                            \
+    __typeof__(name) *call = REAL(name);
+#else
 /* The next definition of a name, looked up once; racing look-ups find the same. */
 #define NEXT(name)                                                                                 \
     static __typeof__(name) *next_call;                                                            \
@@ -46,6 +54,7 @@
         CAIRN_REQUIRE(call, "libc has no %s", #name);                                              \
         __atomic_store_n(&next_call, call, __ATOMIC_RELAXED);                                      \
     }
+#endif
 
 #define INTERPOSE_WAIT(type, name, parameters, arguments)                                          \
     CAIRN_API type name parameters;                                                                \

@@ -283,7 +283,7 @@ size_t cairn_length(const void *array) {
     return array ? length_of(array, &block, "cairn_length") : 0;
 }
 
-void *cairn_resize_array_(const void *array, size_t count) {
+void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count) {
     CAIRN_REQUIRE(array, "cairn_resize_array: NULL has no type");
     struct crn_block *block;
     size_t length = length_of(array, &block, "cairn_resize_array");
@@ -292,7 +292,7 @@ void *cairn_resize_array_(const void *array, size_t count) {
                   array);
     size_t bytes;
     if (__builtin_mul_overflow(count, type->size, &bytes)) return NULL;
-    void *grown = sized((cairn_heap *)block->heap, type, bytes, type->align);
+    void *grown = sized(heap ? heap : (cairn_heap *)block->heap, type, bytes, type->align);
     if (grown) cairn_copy_(grown, array, crn_min(count, length), type->size);
     return grown;
 }

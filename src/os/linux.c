@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <link.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -109,6 +108,9 @@ int crn_os_process_id(void) {
     return (int)getpid();
 }
 
+/* Of <linux/futex.h>, which musl's compiler does not find. */
+enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
+
 void crn_futex_wait(uint32_t *word, uint32_t value) {
     int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
@@ -121,6 +123,29 @@ void crn_futex_wake(uint32_t *word, int count) {
     errno = saved;
 }
 
+/* musl names as much of the main stack as is mapped by now, and it grows; and it keeps a thread's
+ * specific values above its stack, in the same mapping, whose end they share. The record that
+ * pthread_self names lies below them, so the page that holds its address plus their size is mapped.
+ */
+#if defined(__GLIBC__)
+static void adjust_stack_bounds(char **low, char **high) {
+    (void)low, (void)high;
+}
+#else
+static void adjust_stack_bounds(char **low, char **high) {
+    struct rlimit limit;
+    if (crn_os_thread_id() == crn_os_process_id()) {
+        size_t most = CRN_GIB(1);
+        if (getrlimit(RLIMIT_STACK, &limit) == 0) most = crn_min(most, limit.rlim_cur);
+        *low = crn_min(most, (uintptr_t)*high) == most ? *high - most : *low;
+        return;
+    }
+    size_t values = PTHREAD_KEYS_MAX * sizeof(void *);
+    uintptr_t end = crn_round_up((uintptr_t)pthread_self() + values, (size_t)getpagesize());
+    if (end > (uintptr_t)*high) *high = (char *)end;
+}
+#endif
+
 bool crn_os_stack_bounds(char **low, char **high) {
     pthread_attr_t attributes;
     if (pthread_getattr_np(pthread_self(), &attributes) != 0) return false;
@@ -131,6 +156,7 @@ bool crn_os_stack_bounds(char **low, char **high) {
     if (result != 0) return false;
     *low = base;
     *high = (char *)base + size;
+    adjust_stack_bounds(low, high);
     return true;
 }
 
@@ -168,14 +194,62 @@ uintptr_t crn_os_context_program_counter(const void *context) {
 #endif
 }
 
-bool crn_os_context_is_write(const void *context) {
 #if defined(__x86_64__)
+bool crn_os_context_is_write(const void *context) {
     return (((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & 2) != 0;
-#else
-    (void)context;
-    return false;
-#endif
 }
+#elif defined(__aarch64__)
+/* The kernel appends records to the context, each with its kind and size; one holds the exception
+ * syndrome, whose bit 6 says "write" for a data abort. */
+enum { RECORD_SYNDROME = 0x45535201, SYNDROME_WRITE = 1 << 6 };
+struct record {
+    uint32_t kind, bytes;
+};
+
+static bool find_syndrome(const ucontext_t *user, uint64_t *syndrome) {
+    const unsigned char *records = user->uc_mcontext.__reserved;
+    for (size_t at = 0; at + sizeof(struct record) <= sizeof(user->uc_mcontext.__reserved);) {
+        struct record record;
+        memcpy(&record, records + at, sizeof(record));
+        if (record.kind == RECORD_SYNDROME) {
+            memcpy(syndrome, records + at + sizeof(record), sizeof(*syndrome));
+            return true;
+        }
+        if (record.kind == 0 || record.bytes < sizeof(record)) return false;
+        at += record.bytes;
+    }
+    return false;
+}
+
+/* Emulators leave the record out; then the instruction tells. Among loads and stores bits 29 to 27
+ * name the group, and bit 22, or bits 23 and 22, the direction. */
+static bool is_store_instruction(uint32_t code) {
+    bool is_vector = (code >> 26) & 1;
+    uint32_t direction = (code >> 22) & 3;
+    if ((code & 0xffffffe0u) == 0xd50b7420u) return true; /* dc zva clears a line */
+    if ((code & 0x0a000000u) != 0x08000000u) return false;
+    switch ((code >> 27) & 7) {
+    case 1: /* exclusive, ordered, compare and swap; vector structures */
+        if (!is_vector && (code & 0x00a00000u) == 0x00a00000u) return true;
+        return (direction & 1) == 0;
+    case 3: /* literals load; unscaled ordered ones have a direction */
+        return (code >> 24 & 1) && direction == 0;
+    case 5: /* pairs */
+        return (direction & 1) == 0;
+    default: /* one register; atomic ones have bit 21 and nothing in bits 11 and 10 */
+        if (!is_vector && (code & 0x01200c00u) == 0x00200000u) return true;
+        return direction == 0 || (is_vector && direction == 2 && code >> 30 == 0);
+    }
+}
+
+bool crn_os_context_is_write(const void *context) {
+    uint64_t syndrome;
+    if (find_syndrome(context, &syndrome)) return (syndrome & SYNDROME_WRITE) != 0;
+    uint32_t code;
+    memcpy(&code, (const void *)crn_os_context_program_counter(context), sizeof(code));
+    return is_store_instruction(code);
+}
+#endif
 
 struct start {
     void (*run)(void *argument);
@@ -246,9 +320,10 @@ static bool touched_by_scan(char *low, char *high,
                                  .region_count = 32,
                                  .any_of = PAGE_PRESENT | PAGE_SWAPPED,
                                  .return_mask = PAGE_PRESENT | PAGE_SWAPPED};
-        int count = ioctl(pagemap(), PAGE_SCAN_REQUEST, &scan);
+        /* Not ioctl: its second parameter is an int in musl, an unsigned long in glibc. */
+        long count = syscall(SYS_ioctl, pagemap(), PAGE_SCAN_REQUEST, &scan);
         if (count < 0) return false;
-        for (int i = 0; i < count; i++) {
+        for (long i = 0; i < count; i++) {
             visit((char *)(uintptr_t)regions[i].start, (char *)(uintptr_t)regions[i].end, context);
         }
         if (scan.walk_end <= at) return count == 0;

@@ -2,9 +2,10 @@
  *
  * Reserving regions and shadows, taking and giving back segments.
  *
- * The full form reserves a log shadow for 2^47 addresses (2 TiB of zero page). Where a limit or a
- * sanitizer leaves less, the mask shrinks; regions then must not fold onto each other, so a region
- * that would is refused.
+ * The full form reserves shadows for every user address: 2^47 of them on x86-64 (a log shadow of
+ * 2 TiB of zero page), 2^48 on aarch64. Where a limit, a sanitizer, a kernel with smaller addresses
+ * or an emulator leaves less, the mask shrinks; regions then must not fold onto each other, so a
+ * region that would is refused.
  */
 #include "space/space.h"
 
@@ -18,7 +19,8 @@ struct crn_space crn_space;
 static struct crn_lock space_lock; /* guards region search and the kinds table */
 
 enum { REGION_MAX = 1024 };
-static struct crn_region *regions[REGION_MAX]; /* for the folding check only */
+static struct crn_region
+    *regions[REGION_MAX]; /* for the folding check and for what lies between them */
 
 /* One reservation holds all shadows, in units of mask/128: log 2, roots 2, mark 1, deleted 1. */
 static bool reserve_shadows(unsigned bits) {
@@ -32,6 +34,13 @@ static bool reserve_shadows(unsigned bits) {
     cairn_runtime.log_mask = crn_space.mask;
     __atomic_store_n(&cairn_runtime.log_bits, base, __ATOMIC_RELEASE);
     return true;
+}
+
+static bool can_reserve(unsigned bits) {
+    size_t bytes = ((size_t)1 << (bits - 7)) * 6;
+    void *trial = crn_os_reserve_zero(bytes);
+    if (trial) crn_os_release(trial, bytes);
+    return trial != NULL;
 }
 
 static unsigned widest_shadow(void) {
@@ -51,8 +60,12 @@ static unsigned widest_shadow(void) {
 bool crn_space_init(void) {
     crn_space.segment_kinds = crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
-    for (unsigned bits = widest_shadow(); bits >= 30; bits--) {
-        if (reserve_shadows(bits)) return true;
+    unsigned widest = widest_shadow();
+    if (reserve_shadows(widest)) return true;
+    for (unsigned bits = widest - 1; bits >= 30; bits--) {
+        if (!can_reserve(bits)) continue;
+        /* What just fits would leave nothing for heaps and the program. */
+        return reserve_shadows(bits >= 32 ? bits - 2 : bits);
     }
     return false;
 }

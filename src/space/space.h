@@ -29,7 +29,13 @@ enum { CRN_SEGMENT_SHIFT = 22, CRN_BLOCK_SHIFT = 15, CRN_GRANULE_SHIFT = 4 };
 #define CRN_TABLE_BYTES (CRN_SEGMENT_BYTES >> CRN_GRANULE_SHIFT)
 #define CRN_FIRST_BLOCK (CRN_TABLE_BYTES >> CRN_BLOCK_SHIFT)
 #define CRN_SEGMENT_BLOCKS (CRN_SEGMENT_BYTES >> CRN_BLOCK_SHIFT)
+/* Bits of a user address that the kernel hands out unasked. One that a program asked for above them
+ * (five-level tables, 52-bit aarch64) folds like a narrow mask: see the top. No heap lies there. */
+#if defined(__aarch64__)
+#define CRN_ADDRESS_BITS 48
+#else
 #define CRN_ADDRESS_BITS 47
+#endif
 
 _Static_assert(CRN_FIRST_BLOCK * 128 == 1024, "the header fills the space before descriptor 8");
 _Static_assert(CRN_SEGMENT_BLOCKS * 128 == CRN_TABLE_BYTES >> CRN_GRANULE_SHIFT,

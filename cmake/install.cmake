@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+#
+# What `cmake --install` puts where: both libraries, the headers, the CMake package, cairn.pc; and the
+# target `uninstall`, which removes the files of the last install and the folders of ours it leaves empty.
+include(CMakePackageConfigHelpers)
+list(JOIN CAIRN_WRAP_OPTIONS " " CAIRN_PC_WRAP)
+
+# The prefix as seen from cairn.pc, so that an installation may move; unless folders lie apart.
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+    set(CAIRN_PC_PREFIX "${CMAKE_INSTALL_PREFIX}")
+    set(CAIRN_PC_LIBDIR "${CMAKE_INSTALL_FULL_LIBDIR}")
+    set(CAIRN_PC_INCLUDEDIR "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+else()
+    file(RELATIVE_PATH up /x/${CMAKE_INSTALL_LIBDIR}/pkgconfig /x)
+    string(REGEX REPLACE "/$" "" up "${up}")
+    set(CAIRN_PC_PREFIX "\${pcfiledir}/${up}")
+    set(CAIRN_PC_LIBDIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
+    set(CAIRN_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
+
+install(TARGETS cairn_static cairn_shared EXPORT cairn-targets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cairn DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+    FILES_MATCHING PATTERN "*.h")
+install(EXPORT cairn-targets NAMESPACE cairn:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/cairn)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/cairn.pc.in cairn.pc @ONLY)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/cairn-config.cmake.in cairn-config.cmake @ONLY)
+write_basic_package_version_file(cairn-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cairn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cairn-config.cmake
+    ${CMAKE_CURRENT_BINARY_DIR}/cairn-config-version.cmake
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/cairn)
+add_custom_target(uninstall COMMAND ${PROJECT_SOURCE_DIR}/scripts/uninstall.sh
+    ${CMAKE_BINARY_DIR}/install_manifest.txt VERBATIM)

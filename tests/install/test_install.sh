@@ -1,0 +1,82 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Installs a build to a prefix of its own, builds and runs programs against it and against the
+# embedded sources, looks at what the shared library exports and needs, and uninstalls.
+# Usage: test_install.sh SOURCE BUILD CC
+set -u
+source=$1
+build=$2
+cc=$3
+work=$build/test_install
+prefix=$work/prefix
+consumer=$source/tests/install/consumer
+failed() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+run() { # what, then a command whose output is shown only if it fails
+    local what=$1
+    shift
+    "$@" >"$work/log.txt" 2>&1 || { cat "$work/log.txt"; failed "$what: $*"; }
+}
+rm -rf "$work"
+mkdir -p "$work" || exit 2
+
+run install cmake --install "$build" --prefix "$prefix"
+library=$(find "$prefix" -name 'libcairn.so.0')
+[ -n "$library" ] || failed "libcairn.so.0 is not installed"
+libraries=$(dirname "$library")
+export LD_LIBRARY_PATH=$libraries PKG_CONFIG_PATH=$libraries/pkgconfig
+diff <(cd "$source/include" && find . -name '*.h' | sort) \
+    <(cd "$prefix/include" && find . -type f | sort) || failed "the installed headers differ"
+
+# ---- What the shared library shows and wants
+readelf -d "$library" >"$work/dynamic.txt"
+grep -q 'SONAME.*\[libcairn\.so\.0\]' "$work/dynamic.txt" || failed "soname"
+needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' "$work/dynamic.txt" | grep -v '^libc\.so\.6$')
+[ -z "$needed" ] || failed "needs more than libc: $needed"
+interposed=$(sed -n '/cairn_\*;/,/local:/p' "$source/src/cairn.map" | grep -oE '[a-z_0-9]+;' |
+    tr -d ';' | sort)
+exported=$(nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort)
+[ "$(grep -v '^cairn_' <<<"$exported")" = "$interposed" ] ||
+    failed "exports besides cairn_*: $(grep -v '^cairn_' <<<"$exported" | tr '\n' ' ')"
+
+# ---- CMake
+for way in package subdirectory fetch; do
+    run "$way" cmake -S "$consumer" -B "$work/$way" -DWAY=$way -DCMAKE_C_COMPILER="$cc" \
+        -DCMAKE_PREFIX_PATH="$prefix" -DCAIRN_SOURCE="$source" -DCMAKE_BUILD_TYPE=Release
+    # One full build of the embedded sources is enough.
+    kinds="cairn cairn_static"
+    [ $way != fetch ] || kinds=cairn_static
+    for kind in $kinds; do
+        run "$way" cmake --build "$work/$way" --target "with_$kind"
+        run "$way, $kind" "$work/$way/with_$kind"
+        is_dynamic=$(readelf -d "$work/$way/with_$kind" | grep -c 'NEEDED.*libcairn')
+        [ "$is_dynamic" = "$([ $kind = cairn ] && echo 1 || echo 0)" ] ||
+            failed "$way: cairn::$kind is the wrong library"
+    done
+    nm "$work/$way/with_cairn_static" | grep -q ' T __wrap_pthread_create' ||
+        failed "$way: the archive does not interpose"
+    [ $way = package ] || [ ! -e "$work/$way/cairn/tests" ] || failed "$way: builds the tests"
+done
+
+# ---- pkg-config
+flags=$(pkg-config --cflags --libs cairn) || failed "pkg-config"
+run "pkg-config" "$cc" -o "$work/shared" "$consumer/main.c" $flags
+run "pkg-config" "$work/shared"
+readelf -d "$work/shared" | grep -q 'NEEDED.*libcairn' || failed "pkg-config: not the shared library"
+flags=$(pkg-config --static --cflags --libs cairn) || failed "pkg-config --static"
+run "pkg-config --static" "$cc" -static -o "$work/static" "$consumer/main.c" $flags
+run "pkg-config --static" "$work/static"
+nm "$work/static" | grep -q ' T __wrap_pthread_create' || failed "pkg-config --static: no interposing"
+run "without the options" "$cc" -static -o "$work/plain" "$consumer/main.c" -I"$prefix/include" \
+    "$libraries/libcairn.a"
+run "without the options" "$work/plain"
+
+# ---- And away again
+run uninstall cmake --build "$build" --target uninstall
+left=$(find "$prefix" ! -type d -o -name '*cairn*')
+[ -z "$left" ] || failed "uninstall leaves $left"
+rm -rf "$work"
+echo "install: every way of use works, and uninstall leaves nothing"
