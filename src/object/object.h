@@ -82,7 +82,7 @@ struct crn_thread {
     uint32_t blocking_depth;
     bool was_signalled;
     uint32_t full_chunks; /* of the log, not yet told to pacing */
-    bool is_ending; /* known again in its last round of destructors: may end without a word */
+    bool is_ending;       /* known again in its last round of destructors: may end without a word */
     char *stack_low, *stack_high;
     char *stopped_at;            /* the lowest address in use of the stack */
     char *interrupted_at;        /* the stack pointer under a signal handler on another stack */
