@@ -70,10 +70,23 @@ static void report_caches(void) {
     }
 }
 
+/* Holding the world lock, which it may give up for a while: stops the world with a list of what is
+ * loaded that is true. Returns when the last stop was asked for. */
+static uint64_t stop_knowing_images(void) {
+    for (;;) {
+        uint64_t started = crn_os_now_ns();
+        crn_world_stop();
+        if (crn_images_are_current()) return started;
+        crn_world_start();
+        crn_lock_release(&crn_gc.world);
+        struct crn_images *fresh = crn_images_gather();
+        take_world();
+        crn_images_install(fresh);
+    }
+}
+
 static void run_locked(cairn_collection kind, bool is_bounded) {
-    crn_scan_prepare();
-    uint64_t started = crn_os_now_ns();
-    crn_world_stop();
+    uint64_t started = stop_knowing_images();
     uint64_t stopping_ns = crn_os_now_ns() - started;
     report_caches();
     uint64_t young_bytes = crn_young_bytes();
@@ -160,10 +173,10 @@ static void emergency(void) {
     crn_collect(CAIRN_TRACE);
 }
 
-/* The world stands still across a fork: no thread that the child loses is inside the runtime. */
+/* The world stands still across a fork: no thread that the child loses is inside the runtime. The
+ * thread that forks is made known, for it is the one that the child has. */
 static void before_fork(void) {
-    if (!crn_self()) return;
-    cairn_section_enter_();
+    crn_enter();
     take_world();
     crn_world_stop();
 }
@@ -175,6 +188,9 @@ static void after_fork(void) {
 }
 static void after_fork_in_child(void) {
     if (!crn_self()) return;
+    crn_os_pages_after_fork();
+    crn_team_forget();
+    crn_handovers_forget_others();
     crn_thread_forget_others();
     crn_finalizers_forget_thread();
     after_fork();

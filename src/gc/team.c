@@ -80,6 +80,11 @@ void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct cr
     for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) crn_worker_flush(&crn_gc.workers[i]);
 }
 
+void crn_team_forget(void) {
+    crn_team.seats_taken = crn_team.working = crn_team.hungry = 0;
+    for (unsigned i = 1; i < CRN_WORKERS_MAX; i++) crn_gc.workers[i].thread = NULL;
+}
+
 static unsigned take_seat(void) {
     uint32_t taken = __atomic_load_n(&crn_team.seats_taken, __ATOMIC_RELAXED);
     for (;;) {

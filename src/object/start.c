@@ -48,9 +48,9 @@ static bool read_number(const char *name, const struct unit *units, size_t unit_
     return true;
 }
 
-static bool read_flag(const char *name) {
+static bool read_switch(const char *name, bool otherwise) {
     const char *text = getenv(name);
-    if (!text) return false;
+    if (!text) return otherwise;
     bool is_known = strcmp(text, "0") == 0 || strcmp(text, "1") == 0;
     CAIRN_REQUIRE(is_known, "%s=%s is not understood; say %s=1 or %s=0", name, text, name, name);
     return text[0] == '1';
@@ -67,8 +67,17 @@ static void read_environment(void) {
     if (read_number("CAIRN_FAIL", byte_units, 1, "100", &value)) {
         crn_settings.fail_allocation = (unsigned)value;
     }
-    crn_settings.is_tracing = read_flag("CAIRN_TRACE");
-    crn_settings.is_verifying = read_flag("CAIRN_VERIFY");
+    crn_settings.is_tracing = read_switch("CAIRN_TRACE", false);
+    crn_settings.is_verifying = read_switch("CAIRN_VERIFY", false);
+    crn_settings.is_passive = !read_switch("CAIRN_INTERPOSE", true);
+    if (read_number("CAIRN_SIGNAL", byte_units, 1, "23", &value)) {
+        CAIRN_REQUIRE(
+            value <= INT32_MAX && crn_os_signal_may_stop((int)value),
+            "CAIRN_SIGNAL=%llu cannot stop threads; name a signal that is neither a fault "
+            "nor reserved, for example CAIRN_SIGNAL=10",
+            (unsigned long long)value);
+        crn_os_stop_signal = (int)value;
+    }
     const char *plan = getenv("CAIRN_PLAN");
     if (plan) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,
