@@ -11,7 +11,6 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static uint32_t is_over;
 static char on_failure; /* what a thread returns then */
 
 /* ---- Registers and the red zone ---------------------------------------------------------------
@@ -35,7 +34,7 @@ static char on_failure; /* what a thread returns then */
     return result;
 
 static uintptr_t hidden_address;
-static uint32_t is_ready;
+static uint32_t is_ready, is_over;
 
 __attribute__((noinline)) static uintptr_t spin_with_r13(void) {
     SPIN_WITH("mov %%rax, %%r13", "mov %%r13, %%rax", "r13")
