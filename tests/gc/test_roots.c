@@ -94,13 +94,13 @@ static void data_of_loaded_library_is_seen(void **state) {
     for (int i = 0; i < 2; i++) {
         cairn_collect(CAIRN_COUNT);
         open_plugin(setters[i]);
-        call_and_clean(hide_in_plugin);
+        run_apart(hide_in_plugin);
         assert_true(survives_collections());
         clear_plugin();
         assert_true(goes_in_time());
         /* Unloaded with the object in it: the object goes, and nothing is read that is not there.
          */
-        call_and_clean(hide_in_plugin);
+        run_apart(hide_in_plugin);
         assert_true(survives_collections());
         dlclose(plugin);
         assert_true(goes_in_time());

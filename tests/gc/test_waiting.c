@@ -221,6 +221,8 @@ static void *wait_to_be_cancelled(void *argument) {
 }
 static void cancelled_wait_ends_before_cleanup(void **state) {
     (void)state;
+    if (IS_SANITIZED)
+        skip(); /* their interceptors are not left when a thread is cancelled in one */
     gate_init();
     cleanup_is_done = false;
     pthread_t thread;
