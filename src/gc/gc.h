@@ -92,6 +92,11 @@ void *crn_fake_stack(void); /* scan.c: AddressSanitizer's, of this thread */
 
 /* scan.c: visits every word that may be a root outside the heaps. */
 void crn_scan_roots(void (*visit)(void *word));
+struct crn_scanned {
+    uint64_t bytes;
+    unsigned threads;
+};
+extern struct crn_scanned crn_scanned; /* by the last crn_scan_roots */
 void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
 
 /* images.c: what is loaded. Gather with no lock held and the world running; install under the world

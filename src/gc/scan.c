@@ -52,6 +52,8 @@ CRN_INLINE CRN_NO_SANITIZE bool may_hold_any(const struct range_test *test, cons
     return (hits[0] | hits[1]) != 0;
 }
 
+struct crn_scanned crn_scanned;
+
 /* Visiting twice has no effect, so words met lately are passed over: recursion repeats them. */
 enum { RECENT = 16 };
 
@@ -67,6 +69,7 @@ CRN_INLINE CRN_NO_SANITIZE void look_at(const struct range_test *test, const cha
 
 CRN_NO_SANITIZE void crn_scan_words(const char *low, const char *high, void (*visit)(void *word)) {
     if (low >= high) return;
+    crn_scanned.bytes += (uint64_t)(high - low);
     enum { WORD = sizeof(void *) };
     const struct range_test test = range_test_of(crn_space.low, crn_space.high);
     void *recent[RECENT] = {NULL};
@@ -160,9 +163,11 @@ CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
     __builtin_unwind_init();
     char *here = CRN_STACK_POINTER();
     crn_thread_stands_at(self, here, NULL);
+    crn_scanned = (struct crn_scanned){0, 0};
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
         scan_thread(thread, thread->stopped_at, visit);
+        crn_scanned.threads++;
     }
     crn_images_scan_data(visit);
     crn_roots_each(scan_range, &visit);
