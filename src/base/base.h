@@ -43,6 +43,7 @@
     })
 #endif
 #define CRN_PREFETCH(address) __builtin_prefetch((address), 1, 3)
+#define CRN_PREFETCH_READ(address) __builtin_prefetch((address), 0, 3)
 /* Conservative scans read stacks and foreign memory on purpose: no sanitizer may object. */
 #define CRN_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))
 

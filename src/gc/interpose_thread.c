@@ -46,15 +46,27 @@ CRN_NOINLINE void *crn_next_definition(void **found, const char *name) {
 /* ---- Making and ending ------------------------------------------------------------------------
  */
 
-static void *begin_thread(void *handover) {
+static struct crn_given begin(void *handover) {
     cairn_status status = cairn_thread_register();
     CAIRN_REQUIRE(status == CAIRN_OK, "out of memory: cannot register a thread");
     cairn_section_enter_();
+    crn_thread_skip_descriptor();
     struct crn_given given = crn_handover_begin(handover, (uintptr_t)pthread_self());
     cairn_section_leave_();
+    return given;
+}
+
+static void *begin_thread(void *handover) {
+    struct crn_given given = begin(handover);
     void *result = given.run(given.argument);
     crn_handover_leave(result);
     return result;
+}
+
+/* The result of a C11 thread is a number. */
+static int begin_c11_thread(void *handover) {
+    struct crn_given given = begin(handover);
+    return ((thrd_start_t)(void (*)(void))given.run)(given.argument);
 }
 
 static struct crn_handover *make(struct crn_given given, bool is_detached) {
@@ -86,16 +98,6 @@ INTERPOSE(int, pthread_create,
     int result = call(thread, attributes, begin_thread, handover);
     made(handover, result == 0, result == 0 ? (uintptr_t)*thread : 0);
     return result;
-}
-
-/* The result of a C11 thread is a number. */
-static int begin_c11_thread(void *handover) {
-    cairn_status status = cairn_thread_register();
-    CAIRN_REQUIRE(status == CAIRN_OK, "out of memory: cannot register a thread");
-    cairn_section_enter_();
-    struct crn_given given = crn_handover_begin(handover, (uintptr_t)pthread_self());
-    cairn_section_leave_();
-    return ((thrd_start_t)(void (*)(void))given.run)(given.argument);
 }
 
 INTERPOSE(int, thrd_create, (thrd_t * thread, thrd_start_t run, void *argument)) {

@@ -57,6 +57,8 @@ struct crn_scanned crn_scanned;
 /* Visiting twice has no effect, so words met lately are passed over: recursion repeats them. */
 enum { RECENT = 16 };
 
+enum { CACHE_LINE = 64, LINES_AHEAD = 16, THREAD_LINES = 32 };
+
 CRN_INLINE CRN_NO_SANITIZE void look_at(const struct range_test *test, const char *at,
                                         void *recent[RECENT], void (*visit)(void *word)) {
     void *word = *(void *const volatile *)(const void *)at;
@@ -76,6 +78,7 @@ CRN_NO_SANITIZE void crn_scan_words(const char *low, const char *high, void (*vi
     const char *at = low + (-(uintptr_t)low & (WORD - 1));
     const char *end = high - ((uintptr_t)high & (WORD - 1));
     for (; end - at >= 8 * WORD; at += 8 * WORD) {
+        CRN_PREFETCH_READ(at + LINES_AHEAD * CACHE_LINE);
         if (CRN_LIKELY(!may_hold_any(&test, at))) continue;
         for (size_t i = 0; i < 8; i++) look_at(&test, at + i * WORD, recent, visit);
     }
@@ -158,6 +161,16 @@ static void scan_range(char *low, char *high, void *visit) {
     crn_scan_words(low, high, *(void (**)(void *))visit);
 }
 
+/* Stacks of many threads are many short stretches, each too short for the processor to see coming:
+ * the next one is fetched while this one is looked at. */
+static void prefetch_thread(const struct crn_thread *thread) {
+    if (!thread) return;
+    if (thread->next) CRN_PREFETCH_READ(&thread->next->stopped_at);
+    size_t bytes = (size_t)(thread->stack_high - thread->stopped_at);
+    if (bytes > THREAD_LINES * CACHE_LINE) bytes = THREAD_LINES * CACHE_LINE;
+    for (size_t i = 0; i < bytes; i += CACHE_LINE) CRN_PREFETCH_READ(thread->stopped_at + i);
+}
+
 CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
     struct crn_thread *self = crn_self();
     __builtin_unwind_init();
@@ -165,6 +178,7 @@ CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
     crn_thread_stands_at(self, here, NULL);
     crn_scanned = (struct crn_scanned){0, 0};
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        prefetch_thread(thread->next);
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
         scan_thread(thread, thread->stopped_at, visit);
         crn_scanned.threads++;

@@ -112,6 +112,10 @@ struct crn_thread *crn_thread_attach(void);         /* NULL without memory */
 void crn_thread_forget_others(void);                /* in a forked child */
 void crn_thread_abandon(struct crn_thread *thread); /* it is no more; the world is stopped */
 
+/* By a thread that was made through us and whose specific values, argument and result are therefore
+ * kept elsewhere: the C library's descriptor at its stack's end need not be scanned. */
+void crn_thread_skip_descriptor(void);
+
 /* A value of pthread_setspecific, by its thread in a no-stop section; and the end of a key. */
 void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *value);
 void crn_thread_forget_specific(size_t key);

@@ -119,6 +119,14 @@ cairn_status cairn_thread_register(void) {
     return is_known ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
 }
 
+void crn_thread_skip_descriptor(void) {
+    struct crn_thread *self = cairn_thread.self;
+    char *descriptor = crn_os_thread_descriptor();
+    if (descriptor >= self->stack_low && descriptor < self->stack_high) {
+        self->stack_high = descriptor;
+    }
+}
+
 void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *value) {
     size_t index = key / CRN_SPECIFIC_PER_PIECE;
     if (index >= CRN_SPECIFIC_PIECES) return;

@@ -157,6 +157,14 @@ CRN_NO_SANITIZE char *crn_os_thread_locals(const void *anchor, size_t module) {
 #endif
 }
 
+char *crn_os_thread_descriptor(void) {
+#if defined(__x86_64__) && defined(__GLIBC__)
+    return crn_os_thread_anchor();
+#else
+    return NULL;
+#endif
+}
+
 /* ---- Static thread-locals ---------------------------------------------------------------------
  */
 

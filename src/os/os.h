@@ -88,6 +88,9 @@ bool crn_os_images_are(const void *const *links, size_t count);
 /* What names a thread's thread-locals, and its copy of a module's: NULL if it has none yet. */
 void *crn_os_thread_anchor(void);
 char *crn_os_thread_locals(const void *anchor, size_t module);
+/* The C library's descriptor of the calling thread where it lies above the stack and the
+ * thread-locals and reaches to the end of their mapping, else NULL. */
+char *crn_os_thread_descriptor(void);
 /* Where the calling thread's static thread-locals lie outside [stack_low, stack_high), spare room
  * of the loader included; false if they lie within. */
 bool crn_os_static_locals(const char *stack_low, const char *stack_high, char **low, char **high);

@@ -231,9 +231,15 @@ static void handler_on_alternate_stack_collects(void **state) {
 }
 
 /* The same with a handler that stands while another thread collects. */
+static Node *volatile *handler_slot;
+static void fill_handler_slot(void) {
+    *handler_slot = make_watched();
+}
 static void stand_in_handler(int signal) {
     (void)signal;
-    Node *volatile mine = make_watched();
+    Node *volatile mine = NULL;
+    handler_slot = &mine;
+    call_and_clean(fill_handler_slot);
     stand_at_gate();
     if (mine->value != MAGIC) abort();
 }
@@ -272,8 +278,14 @@ static ucontext_t own_context, coroutine_context;
 static char *coroutine_stack;
 enum { COROUTINE_BYTES = 256 << 10 };
 
+static Node *volatile *slot;
+static void fill_slot(void) {
+    *slot = make_watched();
+}
 static void run_coroutine(void) {
-    Node *volatile mine = make_watched();
+    Node *volatile mine = NULL;
+    slot = &mine;
+    call_and_clean(fill_slot); /* in no register, which swapcontext would save elsewhere */
     swapcontext(&coroutine_context, &own_context);
     for (int i = 0; i < 3; i++) cairn_collect(CAIRN_TRACE);
     if (mine->value != MAGIC) abort();
