@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- Thread-locals, specific values, data -----------------------------------------------------
@@ -213,6 +214,26 @@ static void bss_touched_is_seen(void **state) {
     assert_true(goes_in_time());
 }
 
+/* A page that the parent never touched: whoever asks must ask about this process. */
+static void hide_in_page_of_child(void) {
+    *(void *volatile *)(void *)(large_bss + sizeof(large_bss) / 4) = make_watched();
+}
+static void page_touched_by_child_is_seen(void **state) {
+    (void)state;
+#if defined(__SANITIZE_THREAD__)
+    skip(); /* does not allow threads in the child of a process with threads */
+#endif
+    cairn_collect(CAIRN_TRACE);
+    pid_t child = fork();
+    if (child == 0) {
+        call_and_clean(hide_in_page_of_child);
+        _exit(survives_collections() ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 /* ---- What threads hand over -------------------------------------------------------------------
  */
 
@@ -335,6 +356,7 @@ int main(void) {
         cmocka_unit_test(specific_value_lives_through_its_destructor),
         cmocka_unit_test(bss_never_touched_is_skipped),
         cmocka_unit_test(bss_touched_is_seen),
+        cmocka_unit_test(page_touched_by_child_is_seen),
         cmocka_unit_test(argument_of_thread_is_seen),
         cmocka_unit_test(argument_not_taken_yet_is_seen),
         cmocka_unit_test(result_of_thread_is_seen_until_joined),
