@@ -3,7 +3,6 @@
 # What `cmake --install` puts where: both libraries, the headers, the CMake package, cairn.pc; and the
 # target `uninstall`, which removes the files of the last install and the folders of ours it leaves empty.
 include(CMakePackageConfigHelpers)
-list(JOIN CAIRN_WRAP_OPTIONS " " CAIRN_PC_WRAP)
 
 # The prefix as seen from cairn.pc, so that an installation may move; unless folders lie apart.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")

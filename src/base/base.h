@@ -24,7 +24,26 @@
 #else
 #define CRN_PAUSE() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #endif
+/* The lowest address in use of the stack; with __builtin_unwind_init in the same function, all
+ * callee-saved registers lie between it and __builtin_dwarf_cfa(), where the caller's frame begins.
+ */
+#if defined(__x86_64__)
+#define CRN_STACK_POINTER()                                                                        \
+    __extension__({                                                                                \
+        char *crn_sp_;                                                                             \
+        __asm__ volatile("mov %%rsp, %0" : "=r"(crn_sp_));                                         \
+        crn_sp_;                                                                                   \
+    })
+#elif defined(__aarch64__)
+#define CRN_STACK_POINTER()                                                                        \
+    __extension__({                                                                                \
+        char *crn_sp_;                                                                             \
+        __asm__ volatile("mov %0, sp" : "=r"(crn_sp_));                                            \
+        crn_sp_;                                                                                   \
+    })
+#endif
 #define CRN_PREFETCH(address) __builtin_prefetch((address), 1, 3)
+#define CRN_PREFETCH_READ(address) __builtin_prefetch((address), 0, 3)
 /* Conservative scans read stacks and foreign memory on purpose: no sanitizer may object. */
 #define CRN_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))
 

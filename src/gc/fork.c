@@ -98,6 +98,8 @@ static void after_fork_in_child(void) {
     if (is_forker() && crn_default_heap) {
         crn_thread_forget_others();
         crn_team_forget_others();
+        crn_handovers_forget_others();
+        crn_os_pages_after_fork();
         crn_finalizers_forget_thread();
         crn_reclaim_forget_thread();
     }

@@ -96,14 +96,34 @@ void crn_world_stop(void);
 void crn_world_start(void);
 void crn_stop_if_asked(void);
 bool crn_stop_init(void);
+extern bool crn_stop_is_installed; /* the handler; from then on its action is ours */
+/* The program's handler of the stop signal, which gets what is not ours. Each may be NULL. */
+void crn_stop_exchange_action(const struct sigaction *action, struct sigaction *old);
+
+/* Notes where the thread's stack is in use from, on which stack that is, and what a signal
+ * interrupted: its context, or NULL. By the thread itself. */
+void crn_thread_stands_at(struct crn_thread *self, char *low, const void *context);
+void *crn_fake_stack(void); /* scan.c: AddressSanitizer's, of this thread */
 
 /* fork.c: waits until the fork that has closed the gate is over. */
 void crn_gate_wait(void);
 
 /* scan.c: visits every word that may be a root outside the heaps. */
-void crn_scan_prepare(void); /* before the stop: asks the loader what is loaded */
 void crn_scan_roots(void (*visit)(void *word));
+struct crn_scanned {
+    uint64_t bytes;
+    unsigned threads;
+};
+extern struct crn_scanned crn_scanned; /* by the last crn_scan_roots */
 void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
+
+/* images.c: what is loaded. Gather with no lock held and the world running; install under the world
+ * lock; the rest while the world is stopped. */
+struct crn_images *crn_images_gather(void);
+void crn_images_install(struct crn_images *fresh);
+bool crn_images_are_current(void);
+void crn_images_scan_data(void (*visit)(void *word));
+void crn_images_scan_locals(const struct crn_thread *thread, void (*visit)(void *word));
 
 /* team.c: runs a job to its end, by the coordinator alone or with who volunteers. */
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *));

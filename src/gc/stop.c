@@ -11,7 +11,17 @@
  * Who does not answer within a few microseconds gets the stop signal. A signal that finds its
  * thread in a no-stop section sets `deferred` and returns: the section's end polls. SIGURG by
  * default: ignored where nobody listens, used by few, and passed on to a handler that was there
- * before.
+ * before. CAIRN_SIGNAL names another.
+ *
+ * A thread that waits in the kernel must never see EINTR from us. BLOCKED threads get no signal;
+ * but one that was seen RUNNING may be BLOCKED by the time its signal comes. So the coordinator
+ * sets the thread's signal_due before it looks at the state for the last time, and sends only if
+ * that is still RUNNING, else it clears the flag; and a thread says BLOCKED first, then waits until
+ * signal_due is clear, which the handler does (Dekker again). So no signal is under way once it
+ * enters the call. A signal that comes to a BLOCKED thread does nothing else.
+ *
+ * A thread may end without running our destructor (a bare exit system call). tgkill then says so,
+ * and the coordinator, which looks again from time to time while it waits, takes it off the list.
  *
  * While the world is stopped nothing is called that takes a lock of libc.
  */
@@ -20,11 +30,13 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <ucontext.h>
 
 enum { SPINS_BEFORE_SIGNAL = 500, SPINS_BEFORE_SLEEP = 2000 };
+/* How long the coordinator sleeps before it asks whether the thread still exists, and how long a
+ * thread waits for a signal that it keeps blocked. */
+#define PATIENCE_NS UINT64_C(20000000)
 
+bool crn_stop_is_installed;
 static struct sigaction previous;
 
 /* The coordinator sleeps on `answers` once it has waited for a while: on a busy machine the thread
@@ -38,24 +50,33 @@ static void answer(void) {
     crn_futex_wake(&answers, 1);
 }
 
-/* Registers go to this frame, which lies above stopped_at; the caller's frames lie above it. */
-static CRN_NOINLINE void stand_still(struct crn_thread *self) {
-    jmp_buf registers;
+void crn_thread_stands_at(struct crn_thread *self, char *low, const void *context) {
+    self->stopped_at = low;
+    self->interrupted_at = self->alternate_high = NULL;
+    self->fake_stack = crn_fake_stack();
+    if (CRN_LIKELY(low >= self->stack_low && low < self->stack_high)) return;
+    self->alternate_high =
+        context ? crn_os_context_alternate_stack_end(context) : crn_os_alternate_stack_end();
+    if (!context) return;
+    char *interrupted = (char *)crn_os_context_stack_pointer(context);
+    bool was_on_stack = interrupted >= self->stack_low && interrupted < self->stack_high;
+    if (was_on_stack) self->interrupted_at = interrupted - 128;
+}
+
+/* The callee-saved registers lie in this frame, the caller's frames above it. */
+static CRN_NOINLINE void stand_still(struct crn_thread *self, const void *context) {
     __builtin_unwind_init();
-    (void)setjmp(registers);
-    char *here = __builtin_frame_address(0);
-    self->stopped_at = (char *)registers < here ? (char *)registers : here;
+    crn_thread_stands_at(self, CRN_STACK_POINTER(), context);
     do {
         __atomic_store_n(&self->state, CRN_THREAD_STOPPED, __ATOMIC_SEQ_CST);
         answer();
         /* Not from a handler on another stack: those are small. */
-        if (!self->interrupted_at) crn_team_volunteer(self);
+        if (!self->alternate_high) crn_team_volunteer(self);
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
             crn_futex_wait(&cairn_runtime.stop, 1);
         }
         __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
     } while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST));
-    self->was_signalled = false;
 }
 
 void crn_stop_if_asked(void) {
@@ -65,7 +86,7 @@ void crn_stop_if_asked(void) {
         answer(); /* a thread that has just gone */
         return;
     }
-    stand_still(self);
+    stand_still(self, NULL);
     crn_gate_pass();
 }
 
@@ -88,65 +109,83 @@ void cairn_stop_poll_(void) {
     start_threads();
 }
 
-/* Where the interrupted code's stack is, if the handler runs on another one. */
-static void note_stacks(struct crn_thread *self, const ucontext_t *context) {
-    char *interrupted = (char *)crn_os_context_stack_pointer(context);
-    char *here = __builtin_frame_address(0);
-    bool is_here_on_stack = here >= self->stack_low && here < self->stack_high;
-    self->interrupted_at = NULL;
-    if (is_here_on_stack) return;
-    bool was_on_stack = interrupted >= self->stack_low && interrupted < self->stack_high;
-    self->interrupted_at = was_on_stack ? interrupted - 128 : self->stack_low;
-    self->alternate_high = (char *)context->uc_stack.ss_sp + context->uc_stack.ss_size;
+/* ---- The signal -------------------------------------------------------------------------------
+ */
+
+static void pass_on(int signal, siginfo_t *info, void *context) {
+    if (previous.sa_flags & SA_SIGINFO)
+        previous.sa_sigaction(signal, info, context);
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+        previous.sa_handler(signal);
 }
 
 static void on_stop_signal(int signal, siginfo_t *info, void *context) {
     int saved_errno = errno;
     struct crn_thread *self = crn_self();
-    if (self && __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
+    bool is_ours = self && __atomic_exchange_n(&self->signal_due, 0, __ATOMIC_SEQ_CST);
+    if (!is_ours) {
+        pass_on(signal, info, context);
+    } else if (__atomic_load_n(&self->state, __ATOMIC_RELAXED) == CRN_THREAD_RUNNING &&
+               __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
         if (cairn_thread.no_stop) {
             cairn_thread.deferred = 1;
         } else {
             cairn_thread.no_stop = 1;
-            note_stacks(self, context);
-            stand_still(self);
-            self->interrupted_at = NULL;
+            stand_still(self, context);
             cairn_thread.no_stop = 0;
         }
-    } else if (info->si_code != SI_TKILL) {
-        if (previous.sa_flags & SA_SIGINFO)
-            previous.sa_sigaction(signal, info, context);
-        else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
-            previous.sa_handler(signal);
     }
     errno = saved_errno;
 }
 
-bool crn_stop_init(void) {
-    return crn_os_on_signal(CRN_STOP_SIGNAL, on_stop_signal, &previous);
+void crn_stop_exchange_action(const struct sigaction *action, struct sigaction *old) {
+    struct sigaction before = previous;
+    if (action) previous = *action;
+    if (old) *old = before;
 }
+
+bool crn_stop_init(void) {
+    crn_stop_is_installed = crn_os_on_signal(crn_os_stop_signal, on_stop_signal, &previous);
+    return crn_stop_is_installed;
+}
+
+/* ---- The coordinator --------------------------------------------------------------------------
+ */
 
 static bool is_still(struct crn_thread *thread) {
     return __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) != CRN_THREAD_RUNNING;
 }
 
+/* One at a time: a second one could come after the handler has cleared the flag for the first. */
+static void signal_thread(struct crn_thread *thread) {
+    if (__atomic_exchange_n(&thread->signal_due, 1, __ATOMIC_SEQ_CST)) return;
+    if (is_still(thread)) {
+        __atomic_store_n(&thread->signal_due, 0, __ATOMIC_SEQ_CST);
+    } else if (!crn_os_signal_thread(thread->thread_id, crn_os_stop_signal)) {
+        crn_thread_abandon(thread);
+    }
+}
+
+static void sleep_until_answer(struct crn_thread *thread) {
+    uint32_t seen = __atomic_load_n(&answers, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&is_waiting, 1, __ATOMIC_SEQ_CST);
+    if (!is_still(thread)) {
+        crn_os_futex_wait_for(&answers, seen, PATIENCE_NS);
+        /* Signal 0 only asks. */
+        bool is_lost = __atomic_load_n(&answers, __ATOMIC_RELAXED) == seen &&
+                       !crn_os_signal_thread(thread->thread_id, 0);
+        if (is_lost && !is_still(thread)) crn_thread_abandon(thread);
+    }
+    __atomic_store_n(&is_waiting, 0, __ATOMIC_SEQ_CST);
+}
+
 static void wait_for(struct crn_thread *thread) {
     for (unsigned spins = 0; !is_still(thread); spins++) {
-        if (spins == SPINS_BEFORE_SIGNAL) crn_os_signal_thread(thread->thread_id, CRN_STOP_SIGNAL);
-        /* One that is ending answers, or is gone for the kernel soon: no sleep would be woken. */
-        if (CRN_UNLIKELY(thread->is_ending) && spins > SPINS_BEFORE_SIGNAL) {
-            if (!crn_os_signal_thread(thread->thread_id, 0)) crn_thread_is_gone(thread);
-            sched_yield();
-            continue;
-        }
-        if (spins < SPINS_BEFORE_SLEEP) {
+        if (spins == SPINS_BEFORE_SIGNAL) signal_thread(thread);
+        if (spins < SPINS_BEFORE_SLEEP)
             CRN_PAUSE();
-            continue;
-        }
-        uint32_t seen = __atomic_load_n(&answers, __ATOMIC_SEQ_CST);
-        __atomic_store_n(&is_waiting, 1, __ATOMIC_SEQ_CST);
-        if (!is_still(thread)) crn_futex_wait(&answers, seen);
-        __atomic_store_n(&is_waiting, 0, __ATOMIC_SEQ_CST);
+        else
+            sleep_until_answer(thread);
     }
 }
 
@@ -165,34 +204,67 @@ void crn_world_start(void) {
     crn_futex_wake(&cairn_runtime.stop, INT32_MAX);
 }
 
-/* ---- Calls that may wait
- * -------------------------------------------------------------------------------- */
+/* ---- Calls that may wait ----------------------------------------------------------------------
+ */
+
+/* A signal that is on its way arrives here and not in the call. One that the thread keeps blocked
+ * does not arrive, and does not interrupt the call either. */
+static void await_signal(struct crn_thread *self) {
+#if !defined(__SANITIZE_THREAD__) /* ThreadSanitizer delivers signals in calls only */
+    if (CRN_LIKELY(!__atomic_load_n(&self->signal_due, __ATOMIC_SEQ_CST))) return;
+    uint64_t until = crn_os_now_ns() + PATIENCE_NS;
+    while (__atomic_load_n(&self->signal_due, __ATOMIC_SEQ_CST) && crn_os_now_ns() < until) {
+        sched_yield();
+    }
+#else
+    (void)self;
+#endif
+}
+
+CRN_NO_SANITIZE static void copy_words(char *to, const char *from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += sizeof(void *)) {
+        *(void *volatile *)(void *)(to + i) = *(void *const volatile *)(const void *)(from + i);
+    }
+}
 
 CRN_NOINLINE void cairn_blocking_begin(void) {
     struct crn_thread *self = crn_self();
     /* In a section there is no stop to answer: a report's handler waits, perhaps in one of its own.
      */
     if (!self || cairn_thread.no_stop || self->blocking_depth++) return;
-    /* The caller's registers outlive this frame: they are kept with the thread and scanned there.
-     */
+    cairn_thread.no_stop = cairn_thread.no_stop + 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    /* This frame goes when the function returns, and with it the caller's registers that it saved:
+     * a copy is kept and scanned. */
     __builtin_unwind_init();
-    (void)setjmp(self->registers);
-    self->stopped_at = __builtin_frame_address(0);
+    char *low = CRN_STACK_POINTER(), *high = __builtin_dwarf_cfa();
+    self->frame_bytes = (size_t)(high - low);
+    CAIRN_REQUIRE(self->frame_bytes <= CRN_FRAME_BYTES, "internal error: a frame of %zu bytes",
+                  self->frame_bytes);
+    copy_words(self->frame, low, self->frame_bytes);
+    crn_thread_stands_at(self, high, NULL);
     __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
     answer();
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    cairn_thread.no_stop = cairn_thread.no_stop - 1;
+    await_signal(self);
 }
 
-/* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. */
+/* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. In a no-stop
+ * section, for a handler that stood still here would leave its own stopped_at behind. */
 void cairn_blocking_end(void) {
     struct crn_thread *self = crn_self();
     if (!self || cairn_thread.no_stop || --self->blocking_depth) return;
+    cairn_section_enter_();
     for (;;) {
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
             crn_futex_wait(&cairn_runtime.stop, 1);
         }
         __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
-        if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) return;
+        if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) break;
         __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
         answer();
     }
+    self->frame_bytes = 0;
+    cairn_section_leave_();
 }

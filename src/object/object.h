@@ -18,7 +18,6 @@
 #include "os/os.h"
 
 #include <cairn/cairn.h>
-#include <setjmp.h>
 
 /* ---- The public heap
  * ------------------------------------------------------------------------------ */
@@ -34,6 +33,7 @@ struct crn_settings {
     size_t limit_bytes;
     bool is_tracing, is_verifying;
     bool has_reclaimer;       /* CAIRN_RECLAIMER=0: no thread applies decrements */
+    bool is_passive;          /* CAIRN_INTERPOSE=0: functions of libc are left alone */
     unsigned stress_collect;  /* CAIRN_STRESS=N: collect at every Nth slow path */
     unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
 };
@@ -69,10 +69,16 @@ enum crn_thread_state {
     CRN_THREAD_GONE,
 };
 
-enum { CRN_THREAD_RANGES = 16 };
 struct crn_range {
     char *low, *high;
 };
+
+/* Values of pthread_setspecific, in pieces made as needed; written by their thread, and by
+ * pthread_key_delete. */
+enum { CRN_SPECIFIC_PIECES = 32, CRN_SPECIFIC_PER_PIECE = 32 };
+
+/* The most that a frame with all callee-saved registers may take; sanitizers make large ones. */
+enum { CRN_FRAME_BYTES = 1024 };
 
 struct crn_thread {
     struct crn_thread *next; /* under the threads lock */
@@ -80,19 +86,21 @@ struct crn_thread {
     int thread_id;
     uint32_t state; /* enum crn_thread_state; atomic */
     uint32_t blocking_depth;
-    bool was_signalled;
     uint32_t full_chunks; /* of the log, not yet told to pacing */
-    bool is_ending;       /* known again in its last round of destructors: may end without a word */
+    uint32_t signal_due;  /* atomic; a stop signal is on its way; see stop.c */
     char *stack_low, *stack_high;
-    char *stopped_at;            /* the lowest address in use of the stack */
-    char *interrupted_at;        /* the stack pointer under a signal handler on another stack */
-    char *alternate_high;        /* the end of that other stack */
-    jmp_buf registers;           /* at cairn_blocking_begin */
-    struct crn_log_chunk *log;   /* current and full ones */
-    struct crn_log_chunk *spare; /* so that a store never fails for memory */
-    struct crn_cache *caches;    /* the default heap's first */
-    struct crn_range locals[CRN_THREAD_RANGES]; /* thread-locals of loaded objects */
-    size_t local_count;
+    char *stopped_at;     /* the lowest address in use of the stack it stands on */
+    char *alternate_high; /* the end of that stack if it is an alternate signal stack */
+    char *interrupted_at; /* then: the lowest address in use of its own stack, NULL if unknown */
+    void *fake_stack;     /* AddressSanitizer's */
+    size_t frame_bytes;   /* used of frame */
+    _Alignas(sizeof(void *)) char frame[CRN_FRAME_BYTES]; /* of cairn_blocking_begin */
+    struct crn_log_chunk *log;                            /* current and full ones */
+    struct crn_log_chunk *spare;    /* so that a store never fails for memory */
+    struct crn_cache *caches;       /* the default heap's first */
+    void *anchor;                   /* of its thread-locals, see os.h */
+    struct crn_range static_locals; /* where they are outside the stack */
+    void **specifics[CRN_SPECIFIC_PIECES];
 };
 extern struct crn_thread *crn_threads;
 extern struct crn_lock crn_threads_lock;
@@ -101,13 +109,43 @@ CRN_INLINE struct crn_thread *crn_self(void) {
     return cairn_thread.self;
 }
 struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap);
-struct crn_thread *crn_thread_attach(void);         /* NULL without memory */
-void crn_thread_forget_others(void);                /* in a forked child */
-void crn_thread_is_gone(struct crn_thread *thread); /* by the coordinator */
+struct crn_thread *crn_thread_attach(void); /* NULL without memory */
+void crn_thread_forget_others(void);        /* in a forked child */
 
 /* Whoever becomes known, or starts Cairn, holds this: before that no stop waits for it. */
 extern struct crn_lock crn_newcomers_lock;
 extern uint32_t crn_gate; /* futex word; 1: a fork copies memory, slow paths wait; see gc/fork.c */
+void crn_thread_abandon(struct crn_thread *thread); /* it is no more; the world is stopped */
+
+/* By a thread that was made through us and whose specific values, argument and result are therefore
+ * kept elsewhere: the C library's descriptor at its stack's end need not be scanned. */
+void crn_thread_skip_descriptor(void);
+
+/* A value of pthread_setspecific, by its thread in a no-stop section; and the end of a key. */
+void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *value);
+void crn_thread_forget_specific(size_t key);
+
+/* What a thread that is made is given, and what it leaves for who joins it; see handover.c. The
+ * caller is in a no-stop section. */
+struct crn_handover;
+struct crn_given {
+    void *(*run)(void *argument);
+    void *argument;
+};
+/* By the creator: NULL without memory; drop it if no thread came of it, else name it. */
+struct crn_handover *crn_handover_make(struct crn_given given, bool is_detached);
+void crn_handover_drop(struct crn_handover *handover);
+void crn_handover_name(struct crn_handover *handover, uintptr_t thread);
+/* By the thread: first, with its result, last. */
+struct crn_given crn_handover_begin(struct crn_handover *handover, uintptr_t thread);
+void crn_handover_leave(void *result);
+void crn_handover_exits(void);
+/* By others: detach; join before the wait (NULL: unknown) and joined after it. */
+void crn_handover_detach(uintptr_t thread);
+struct crn_handover *crn_handover_join(uintptr_t thread);
+void crn_handover_joined(struct crn_handover *handover, bool is_over);
+void crn_handovers_forget_others(void); /* in a forked child */
+void crn_handovers_each(void (*visit)(char *low, char *high, void *context), void *context);
 
 /* Enter and leave the runtime: no stop in between. Enter makes the thread known. */
 struct crn_thread *crn_enter(void);

@@ -70,6 +70,15 @@ static void read_environment(void) {
     crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
     crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
+    crn_settings.is_passive = !read_flag("CAIRN_INTERPOSE", true);
+    if (read_number("CAIRN_SIGNAL", byte_units, 1, "23", &value)) {
+        CAIRN_REQUIRE(
+            value <= INT32_MAX && crn_os_signal_may_stop((int)value),
+            "CAIRN_SIGNAL=%llu cannot stop threads; name a signal that is neither a fault "
+            "nor reserved, for example CAIRN_SIGNAL=10",
+            (unsigned long long)value);
+        crn_os_stop_signal = (int)value;
+    }
     const char *plan = getenv("CAIRN_PLAN");
     if (plan) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,

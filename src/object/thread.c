@@ -5,8 +5,8 @@
  * A thread is known from its first slow path on; it leaves when its thread-specific data is
  * destroyed, in the last round but one (a sanitizer takes the last), so that other destructors may
  * still use Cairn. Its record, with its blocks and its log, stays behind until the next epoch. One
- * that a destructor of the last round makes known again may end without a word: is_ending tells the
- * coordinator to ask the kernel (stop.c).
+ * that a destructor of the last round makes known again may end without a word: the coordinator
+ * asks the kernel (stop.c).
  */
 #include "object/object.h"
 
@@ -29,8 +29,20 @@ static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 
 static CAIRN_THREAD_LOCAL_ int exit_rounds;
 
+static void free_specifics(struct crn_thread *thread) {
+    for (size_t i = 0; i < CRN_SPECIFIC_PIECES; i++) {
+        crn_meta_free(thread->specifics[i], CRN_SPECIFIC_PER_PIECE * sizeof(void *));
+        thread->specifics[i] = NULL;
+    }
+}
+
 static void thread_exits(void *argument) {
     struct crn_thread *thread = argument;
+    /* A thread that was cancelled between cairn_blocking_begin and _end. */
+    if (thread->blocking_depth) {
+        thread->blocking_depth = 1;
+        cairn_blocking_end();
+    }
     if (++exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1) {
         pthread_setspecific(exit_key, thread);
         return;
@@ -39,6 +51,8 @@ static void thread_exits(void *argument) {
     crn_gate_pass();
     for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
         crn_cache_leave(cache);
+    free_specifics(thread);
+    crn_handover_exits();
     cairn_thread.cursors = no_cursor;
     cairn_thread.cursor_count = 1;
     cairn_thread.self = NULL;
@@ -52,13 +66,6 @@ static void thread_exits(void *argument) {
 static void make_exit_key(void) {
     CAIRN_REQUIRE(pthread_key_create(&exit_key, thread_exits) == 0,
                   "cannot start: no thread-specific key is left");
-}
-
-static void note_local(char *low, char *high, void *context) {
-    struct crn_thread *thread = context;
-    if (thread->local_count < CRN_THREAD_RANGES) {
-        thread->locals[thread->local_count++] = (struct crn_range){low, high};
-    }
 }
 
 struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
@@ -83,10 +90,11 @@ static struct crn_thread *attach(void) {
     if (!thread || !crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return NULL;
     thread->inline_state = &cairn_thread;
     thread->thread_id = crn_os_thread_id();
-    /* A destructor of the last round made it known again: perhaps nobody will say that it ends. */
-    thread->is_ending = exit_rounds >= PTHREAD_DESTRUCTOR_ITERATIONS - 1;
     thread->spare = crn_log_chunk_take();
-    crn_os_thread_locals(note_local, thread);
+    thread->anchor = crn_os_thread_anchor();
+    crn_os_static_locals(thread->stack_low, thread->stack_high, &thread->static_locals.low,
+                         &thread->static_locals.high);
+    crn_os_admit_stop_signal();
     if (!thread->spare || !crn_cache_of(thread, crn_default_heap)) return NULL;
     if (pthread_setspecific(exit_key, thread) != 0) return NULL;
     cairn_thread.self = thread;
@@ -124,21 +132,56 @@ cairn_status cairn_thread_register(void) {
     return is_known ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
 }
 
-/* It ended without a word; what it had allocated and logged is the next epoch's. */
-void crn_thread_is_gone(struct crn_thread *thread) {
-    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
-        crn_cache_leave(cache);
-    __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_RELEASE);
+void crn_thread_skip_descriptor(void) {
+    struct crn_thread *self = cairn_thread.self;
+    char *descriptor = crn_os_thread_descriptor();
+    if (descriptor >= self->stack_low && descriptor < self->stack_high) {
+        self->stack_high = descriptor;
+    }
 }
 
-/* In a forked child only this thread is left; what the others had allocated and logged stays theirs
- * until the next epoch, as with threads that ended. */
+void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *value) {
+    size_t index = key / CRN_SPECIFIC_PER_PIECE;
+    if (index >= CRN_SPECIFIC_PIECES) return;
+    void ***piece = &self->specifics[index];
+    if (!*piece) {
+        if (!value) return;
+        *piece = crn_meta_alloc(CRN_SPECIFIC_PER_PIECE * sizeof(void *));
+        CAIRN_REQUIRE(*piece, "out of memory: cannot keep a thread-specific value");
+    }
+    (*piece)[key % CRN_SPECIFIC_PER_PIECE] = (void *)(uintptr_t)value;
+}
+
+void crn_thread_forget_specific(size_t key) {
+    size_t index = key / CRN_SPECIFIC_PER_PIECE;
+    if (index >= CRN_SPECIFIC_PIECES) return;
+    crn_lock_acquire(&crn_threads_lock);
+    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
+        void **piece = thread->specifics[index];
+        if (piece) piece[key % CRN_SPECIFIC_PER_PIECE] = NULL;
+    }
+    crn_lock_release(&crn_threads_lock);
+}
+
+/* What the thread had allocated and logged stays until the next epoch, as with threads that ended.
+ */
+void crn_thread_abandon(struct crn_thread *thread) {
+    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
+        crn_cache_leave(cache);
+    }
+    free_specifics(thread);
+    __atomic_store_n(&thread->state, CRN_THREAD_GONE, __ATOMIC_SEQ_CST);
+}
+
+/* In a forked child only this thread is left. */
 void crn_thread_forget_others(void) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
-        if (thread == cairn_thread.self)
+        if (thread == cairn_thread.self) {
             thread->thread_id = crn_os_thread_id();
-        else
-            crn_thread_is_gone(thread);
+            thread->signal_due = 0;
+        } else {
+            crn_thread_abandon(thread);
+        }
     }
 }

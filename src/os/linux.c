@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Linux, x86-64 and aarch64, glibc and musl.
+ * Linux, x86-64 and aarch64, glibc and musl: address space, time, threads, signals. pages.c knows
+ * touched pages, loaded.c loaded objects.
  */
 #define _GNU_SOURCE
 #include "os/os.h"
@@ -9,11 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -88,6 +87,8 @@ size_t crn_os_resident(void) {
 
 /* ---- Time, threads, signals ------------------------------------------------------------------ */
 
+int crn_os_stop_signal = SIGURG;
+
 unsigned crn_os_processor_count(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
@@ -114,6 +115,13 @@ enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
 void crn_futex_wait(uint32_t *word, uint32_t value) {
     int saved = errno;
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    errno = saved;
+}
+
+void crn_os_futex_wait_for(uint32_t *word, uint32_t value, uint64_t ns) {
+    int saved = errno;
+    struct timespec time = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, NULL, 0);
     errno = saved;
 }
 
@@ -161,7 +169,43 @@ bool crn_os_stack_bounds(char **low, char **high) {
 }
 
 bool crn_os_signal_thread(int thread_id, int signal) {
-    return syscall(SYS_tgkill, getpid(), thread_id, signal) == 0;
+    int saved = errno;
+    bool is_gone = syscall(SYS_tgkill, getpid(), thread_id, signal) != 0 && errno == ESRCH;
+    errno = saved;
+    return !is_gone;
+}
+
+bool crn_os_signal_is_from_us(const siginfo_t *info) {
+    return info->si_code == SI_TKILL && info->si_pid == getpid();
+}
+
+/* Where the alternate signal stack that this code runs on ends; NULL if it runs on none. */
+char *crn_os_alternate_stack_end(void) {
+    stack_t stack;
+    if (syscall(SYS_sigaltstack, NULL, &stack) != 0 || !(stack.ss_flags & SS_ONSTACK)) return NULL;
+    return (char *)stack.ss_sp + stack.ss_size;
+}
+
+char *crn_os_context_alternate_stack_end(const void *context) {
+    const stack_t *stack = &((const ucontext_t *)context)->uc_stack;
+    return stack->ss_sp ? (char *)stack->ss_sp + stack->ss_size : NULL;
+}
+
+void crn_os_admit_stop_signal(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, crn_os_stop_signal);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+bool crn_os_signal_may_stop(int signal) {
+    static const int taken[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL,
+                                SIGFPE,  SIGTRAP, SIGABRT, SIGSYS};
+    for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
+        if (signal == taken[i]) return false;
+    }
+    /* libc keeps those between the last classic one and SIGRTMIN for itself. */
+    return signal >= 1 && signal <= SIGRTMAX && !(signal > 31 && signal < SIGRTMIN);
 }
 
 bool crn_os_on_signal(int signal, void (*handler)(int, siginfo_t *, void *),
@@ -269,7 +313,7 @@ bool crn_os_thread_start(void (*run)(void *argument), void *argument) {
     *start = (struct start){run, argument};
     sigset_t all, saved;
     sigfillset(&all);
-    sigdelset(&all, CRN_STOP_SIGNAL);
+    sigdelset(&all, crn_os_stop_signal);
     pthread_sigmask(SIG_SETMASK, &all, &saved);
     pthread_t thread;
     int result = pthread_create(&thread, NULL, start_thread, start);
@@ -280,117 +324,4 @@ bool crn_os_thread_start(void (*run)(void *argument), void *argument) {
     }
     pthread_detach(thread);
     return true;
-}
-
-/* ---- Touched pages --------------------------------------------------------------------------- */
-
-/* PAGEMAP_SCAN (Linux 6.7): the kernel skips empty page tables, so that a gigabyte of untouched
- * .bss costs microseconds. Declared here because the headers of the supported systems predate it.
- */
-struct page_region {
-    uint64_t start, end, categories;
-};
-struct page_scan {
-    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages;
-    uint64_t inverted, mask, any_of, return_mask;
-};
-enum { PAGE_PRESENT = 1 << 3, PAGE_SWAPPED = 1 << 4 };
-#define PAGE_SCAN_REQUEST _IOWR('f', 16, struct page_scan)
-
-static int pagemap_file = -1;
-static int pagemap_owner;
-
-static int pagemap(void) {
-    if (pagemap_owner != getpid()) {
-        pagemap_file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-        pagemap_owner = getpid();
-    }
-    return pagemap_file;
-}
-
-static bool touched_by_scan(char *low, char *high,
-                            void (*visit)(char *low, char *high, void *context), void *context) {
-    struct page_region regions[32];
-    uint64_t at = (uint64_t)(uintptr_t)low;
-    while (at < (uint64_t)(uintptr_t)high) {
-        struct page_scan scan = {.size = sizeof(scan),
-                                 .start = at,
-                                 .end = (uint64_t)(uintptr_t)high,
-                                 .regions = (uint64_t)(uintptr_t)regions,
-                                 .region_count = 32,
-                                 .any_of = PAGE_PRESENT | PAGE_SWAPPED,
-                                 .return_mask = PAGE_PRESENT | PAGE_SWAPPED};
-        /* Not ioctl: its second parameter is an int in musl, an unsigned long in glibc. */
-        long count = syscall(SYS_ioctl, pagemap(), PAGE_SCAN_REQUEST, &scan);
-        if (count < 0) return false;
-        for (long i = 0; i < count; i++) {
-            visit((char *)(uintptr_t)regions[i].start, (char *)(uintptr_t)regions[i].end, context);
-        }
-        if (scan.walk_end <= at) return count == 0;
-        at = scan.walk_end;
-    }
-    return true;
-}
-
-static void touched_by_pagemap(char *low, char *high,
-                               void (*visit)(char *low, char *high, void *context), void *context) {
-    uint64_t entries[256];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (char *at = low; at < high;) {
-        size_t count = crn_min((size_t)(high - at) / page, 256);
-        ssize_t got = pread(pagemap(), entries, count * 8, (off_t)((uintptr_t)at / page * 8));
-        for (size_t i = 0; i < count; i++, at += page) {
-            bool is_known = got >= (ssize_t)((i + 1) * 8);
-            if (is_known && (entries[i] >> 62) != 0) visit(at, at + page, context);
-        }
-    }
-}
-
-void crn_os_touched(char *low, char *high, void (*visit)(char *low, char *high, void *context),
-                    void *context) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    low = (char *)((uintptr_t)low & ~(page - 1));
-    high = (char *)crn_round_up((uintptr_t)high, page);
-    if (pagemap() < 0) {
-        visit(low, high, context);
-    } else if (!touched_by_scan(low, high, visit, context)) {
-        touched_by_pagemap(low, high, visit, context);
-    }
-}
-
-/* ---- Loaded objects ---------------------------------------------------------------------------
- */
-
-struct segment_visit {
-    void (*visit)(char *low, char *high, void *context);
-    void *context;
-    bool is_thread_local;
-};
-
-static int visit_object(struct dl_phdr_info *info, size_t size, void *argument) {
-    (void)size;
-    struct segment_visit *to = argument;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
-        if (to->is_thread_local) {
-            if (header->p_type == PT_TLS && info->dlpi_tls_data) {
-                char *low = info->dlpi_tls_data;
-                to->visit(low, low + header->p_memsz, to->context);
-            }
-        } else if (header->p_type == PT_LOAD && (header->p_flags & PF_W)) {
-            char *low = (char *)(uintptr_t)(info->dlpi_addr + header->p_vaddr);
-            to->visit(low, low + header->p_memsz, to->context);
-        }
-    }
-    return 0;
-}
-
-void crn_os_data_segments(void (*visit)(char *low, char *high, void *context), void *context) {
-    struct segment_visit to = {visit, context, false};
-    dl_iterate_phdr(visit_object, &to);
-}
-
-void crn_os_thread_locals(void (*visit)(char *low, char *high, void *context), void *context) {
-    struct segment_visit to = {visit, context, true};
-    dl_iterate_phdr(visit_object, &to);
 }

@@ -23,31 +23,42 @@ void crn_os_huge(void *address, size_t bytes);     /* ask for huge pages */
 size_t crn_os_address_limit(void);                 /* of RLIMIT_AS in bytes, SIZE_MAX if none */
 size_t crn_os_resident(void);                      /* of the process in bytes */
 
-/* The signal that stops a thread: ignored by default where nobody listens. */
-enum { CRN_STOP_SIGNAL = SIGURG };
+/* The signal that stops a thread. SIGURG: ignored where nobody listens. Set before the first stop.
+ */
+extern int crn_os_stop_signal;
+bool crn_os_signal_may_stop(int signal); /* whether a program may choose it */
+void crn_os_admit_stop_signal(void);     /* out of this thread's mask */
 
 uint64_t crn_os_now_ns(void);
 unsigned crn_os_processor_count(void); /* that this process may run on; at least 1 */
 int crn_os_thread_id(void);
 int crn_os_process_id(void);
 
+/* Sleeps while *word == value, at most so long. */
+void crn_os_futex_wait_for(uint32_t *word, uint32_t value, uint64_t ns);
+
 /* Bounds of the calling thread's stack, its static thread-locals included where they lie there. */
 bool crn_os_stack_bounds(char **low, char **high);
 
 /* Send the stop signal to a thread of this process; false if it is gone. */
 bool crn_os_signal_thread(int thread_id, int signal);
+bool crn_os_signal_is_from_us(const siginfo_t *info); /* sent by crn_os_signal_thread */
 bool crn_os_on_signal(int signal, void (*handler)(int, siginfo_t *, void *),
                       struct sigaction *previous);
 uintptr_t crn_os_context_stack_pointer(const void *context);
 uintptr_t crn_os_context_program_counter(const void *context);
 bool crn_os_context_is_write(const void *context); /* of a page fault */
 
+/* Where the alternate signal stack ends that this code, or that of a context's handler, runs on;
+ * NULL if there is none. */
+char *crn_os_alternate_stack_end(void);
+char *crn_os_context_alternate_stack_end(const void *context);
+
 /* Start a detached thread with every signal blocked but the stop signal. */
 bool crn_os_thread_start(void (*run)(void *argument), void *argument);
 
-/* Calls visit for each touched, readable page run of [low, high); never faults, takes no lock. */
-void crn_os_touched(char *low, char *high, void (*visit)(char *low, char *high, void *context),
-                    void *context);
+/* ---- pages.c ----------------------------------------------------------------------------------
+ */
 
 /* Watch whole pages for writes; returns the generation of the watch, 0 where the system cannot.
  * crn_os_written visits what was written since the watch began or the last call, and marks it anew;
@@ -57,9 +68,39 @@ uint32_t crn_os_watch_generation(void);
 bool crn_os_written(char *low, char *high, void (*visit)(char *low, char *high, void *context),
                     void *context);
 
-/* The writable segments of the loaded objects, and the calling thread's thread-locals. Takes the
- * loader's lock: never call it while the world is stopped. */
-void crn_os_data_segments(void (*visit)(char *low, char *high, void *context), void *context);
-void crn_os_thread_locals(void (*visit)(char *low, char *high, void *context), void *context);
+/* Calls visit for each run of pages of [low, high) that may hold what the program stored: present
+ * or swapped, not the zero page, and with `is_private_file` not as the file has them. Never faults,
+ * takes no lock. */
+void crn_os_touched(char *low, char *high, bool is_private_file,
+                    void (*visit)(char *low, char *high, void *context), void *context);
+void crn_os_pages_after_fork(void);
+
+/* ---- loaded.c ---------------------------------------------------------------------------------
+ */
+
+struct crn_os_images_visit {
+    /* A writable segment, without what is read-only after relocation. */
+    void (*segment)(char *low, char *high, void *context);
+    /* The thread-locals of an object; `here` is the calling thread's copy, NULL if it has none. */
+    void (*locals)(size_t module, size_t bytes, char *here, void *context);
+    /* An entry of the loader's list. */
+    void (*link)(const void *link, void *context);
+    void *context;
+};
+/* What is loaded now. Takes the loader's lock: never call it while the world is stopped. */
+void crn_os_images(const struct crn_os_images_visit *visit);
+/* Whether the loader's list is still the one whose entries were visited. While the world is
+ * stopped; takes no lock. */
+bool crn_os_images_are(const void *const *links, size_t count);
+
+/* What names a thread's thread-locals, and its copy of a module's: NULL if it has none yet. */
+void *crn_os_thread_anchor(void);
+char *crn_os_thread_locals(const void *anchor, size_t module);
+/* The C library's descriptor of the calling thread where it lies above the stack and the
+ * thread-locals and reaches to the end of their mapping, else NULL. */
+char *crn_os_thread_descriptor(void);
+/* Where the calling thread's static thread-locals lie outside [stack_low, stack_high), spare room
+ * of the loader included; false if they lie within. */
+bool crn_os_static_locals(const char *stack_low, const char *stack_high, char **low, char **high);
 
 #endif

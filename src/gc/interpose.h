@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Functions of libc that Cairn stands in front of, so that programs need not tell it what they do.
+ *
+ * Before Cairn's first call, and with CAIRN_INTERPOSE=0, each is a plain call. Sanitizers have
+ * interceptors of their own, so there nothing is interposed: threads register at their first slow
+ * path, and waiting ones get the signal. A dlopened Cairn is behind libc in the order of symbols
+ * and interposes nothing.
+ */
+#ifndef CRN_INTERPOSE_H
+#define CRN_INTERPOSE_H
+
+#include "gc/gc.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define CRN_INTERPOSE 0
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define CRN_INTERPOSE 0
+#endif
+#endif
+#ifndef CRN_INTERPOSE
+#define CRN_INTERPOSE 1
+#endif
+
+#if CRN_INTERPOSE
+#include <dlfcn.h>
+
+/* The next definition of a function after ours, found once and kept in *found, in the version that
+ * programs are linked against today: on x86-64 pthread_cond_wait has an older one that takes
+ * another kind of condition. */
+void *crn_next_definition(void **found, const char *name);
+
+#define NEXT(name)                                                                                 \
+    static void *next_call;                                                                        \
+    __typeof__(name) *const call =                                                                 \
+        (__typeof__(name) *)(uintptr_t)crn_next_definition(&next_call, #name);
+
+/* Defines a function of libc anew; the declaration is for those that no included header has. */
+#define INTERPOSE(type, name, parameters)                                                          \
+    CAIRN_API type name parameters;                                                                \
+    CAIRN_API type name parameters
+
+CRN_INLINE bool crn_is_interposing(void) {
+    return __atomic_load_n(&crn_default_heap, __ATOMIC_RELAXED) && !crn_settings.is_passive;
+}
+#endif
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Loaded objects: their writable segments, their thread-locals in any thread, and whether the
+ * loader's list has changed.
+ *
+ * The list of what is loaded comes from dl_iterate_phdr, which takes the loader's lock. With the
+ * world stopped that lock may be held by a stopped thread, so there the loader's list is walked
+ * instead, as a debugger does (r_debug, link_map), and only to compare it with what was met under
+ * the lock. The walk goes from one known entry to the next and ends at the first that differs. A
+ * stopped thread may stand in the middle of a change: entries are appended and unlinked by single
+ * stores, and are unlinked before they are freed, so each entry reached is whole. While a change is
+ * under way (r_state) the object concerned runs no code: it is not initialised yet, or its
+ * destructors are over; whether it counts is all the same.
+ *
+ * A thread's copy of an object's thread-locals is found by the thread's vector of them, whose
+ * layout is the C library's ABI with its debugger interface; crn_os_images checks it against what
+ * the loader says of the calling thread.
+ */
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <link.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+/* ---- The loader's list ------------------------------------------------------------------------
+ */
+
+static const ElfW(Phdr) * program_headers(size_t *count) {
+    *count = getauxval(AT_PHNUM);
+    return (const ElfW(Phdr) *)getauxval(AT_PHDR);
+}
+
+/* The program's DT_DEBUG entry; NULL in a static program, which loads nothing. */
+static const struct r_debug *find_debug(void) {
+    size_t count;
+    const ElfW(Phdr) *headers = program_headers(&count);
+    const ElfW(Phdr) *dynamic = NULL, *self = NULL;
+    for (size_t i = 0; headers && i < count; i++) {
+        if (headers[i].p_type == PT_DYNAMIC) dynamic = &headers[i];
+        if (headers[i].p_type == PT_PHDR) self = &headers[i];
+    }
+    if (!dynamic) return NULL;
+    uintptr_t base = self ? (uintptr_t)headers - self->p_vaddr : 0;
+    for (const ElfW(Dyn) *entry = (const ElfW(Dyn) *)(base + dynamic->p_vaddr);
+         entry->d_tag != DT_NULL; entry++) {
+        if (entry->d_tag == DT_DEBUG) return (const struct r_debug *)entry->d_un.d_ptr;
+    }
+    return NULL;
+}
+
+static const struct link_map *first_link(void) {
+    static const struct r_debug *debug;
+    if (!debug) debug = find_debug();
+    return debug ? debug->r_map : NULL;
+}
+
+CRN_NO_SANITIZE bool crn_os_images_are(const void *const *links, size_t count) {
+    const struct link_map *at = first_link();
+    for (size_t i = 0; i < count; i++, at = at->l_next) {
+        if (at != links[i]) return false;
+    }
+    return !at;
+}
+
+/* ---- Segments and thread-locals ---------------------------------------------------------------
+ */
+
+struct walk {
+    const struct crn_os_images_visit *visit;
+    const void *anchor;
+    bool is_begun;
+};
+
+static void visit_segment(const struct dl_phdr_info *info, const ElfW(Phdr) * header,
+                          const ElfW(Phdr) * relro, const struct crn_os_images_visit *visit) {
+    char *low = (char *)(uintptr_t)(info->dlpi_addr + header->p_vaddr);
+    char *high = low + header->p_memsz;
+    if (relro) {
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        char *from = (char *)(uintptr_t)(info->dlpi_addr + relro->p_vaddr);
+        char *to = (char *)((uintptr_t)(from + relro->p_memsz) & ~(page - 1));
+        if (from <= low && to > low) low = to;
+    }
+    if (low < high) visit->segment(low, high, visit->context);
+}
+
+static int visit_image(struct dl_phdr_info *info, size_t size, void *argument) {
+    (void)size;
+    struct walk *walk = argument;
+    const struct crn_os_images_visit *visit = walk->visit;
+    if (!walk->is_begun) {
+        walk->is_begun = true;
+        for (const struct link_map *link = first_link(); link; link = link->l_next) {
+            visit->link(link, visit->context);
+        }
+    }
+    const ElfW(Phdr) *relro = NULL;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO) relro = &info->dlpi_phdr[i];
+    }
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD && (header->p_flags & PF_W)) {
+            visit_segment(info, header, relro, visit);
+        } else if (header->p_type == PT_TLS && info->dlpi_tls_modid) {
+            char *here = info->dlpi_tls_data;
+            CAIRN_REQUIRE(
+                !here || crn_os_thread_locals(walk->anchor, info->dlpi_tls_modid) == here,
+                "cannot start: this C library keeps thread-locals where they are not found");
+            visit->locals(info->dlpi_tls_modid, header->p_memsz, here, visit->context);
+        }
+    }
+    return 0;
+}
+
+void crn_os_images(const struct crn_os_images_visit *visit) {
+    struct walk walk = {visit, crn_os_thread_anchor(), false};
+    dl_iterate_phdr(visit_image, &walk);
+}
+
+/* ---- A thread's vector ------------------------------------------------------------------------
+ */
+
+void *crn_os_thread_anchor(void) {
+#if defined(__x86_64__)
+    void *anchor;
+    __asm__("mov %%fs:0, %0" : "=r"(anchor));
+    return anchor;
+#else
+    return __builtin_thread_pointer();
+#endif
+}
+
+#if defined(__x86_64__)
+enum { VECTOR_WORD = 1 };
+#elif defined(__GLIBC__)
+enum { VECTOR_WORD = 0 };
+#else
+enum { VECTOR_WORD = -1 };
+#endif
+
+CRN_NO_SANITIZE char *crn_os_thread_locals(const void *anchor, size_t module) {
+#if defined(__GLIBC__)
+    struct entry {
+        uintptr_t value, to_free;
+    };
+    const struct entry *vector = ((struct entry *const *)anchor)[VECTOR_WORD];
+    if (!vector || module > vector[-1].value) return NULL;
+    uintptr_t value = vector[module].value;
+    return value == UINTPTR_MAX ? NULL : (char *)value;
+#else
+    const uintptr_t *vector = ((uintptr_t *const *)anchor)[VECTOR_WORD];
+    return !vector || module > vector[0] ? NULL : (char *)vector[module];
+#endif
+}
+
+char *crn_os_thread_descriptor(void) {
+#if defined(__x86_64__) && defined(__GLIBC__)
+    return crn_os_thread_anchor();
+#else
+    return NULL;
+#endif
+}
+
+/* ---- Static thread-locals ---------------------------------------------------------------------
+ */
+
+/* Thread descriptors end within this of the anchor, and what the loader keeps for objects loaded
+ * later begins within this of the first object's. */
+enum { DESCRIPTOR_BYTES = 4096, SPARE_BYTES = 8192 };
+
+static uintptr_t read_hexadecimal(const char **text) {
+    uintptr_t value = 0;
+    for (;; ++*text) {
+        char c = **text;
+        if (c >= '0' && c <= '9')
+            value = value * 16 + (uintptr_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            value = value * 16 + (uintptr_t)(c - 'a' + 10);
+        else
+            return value;
+    }
+}
+
+/* The mapping of an address, from /proc/self/maps: lines that begin with low-high. */
+static bool find_mapping(uintptr_t address, uintptr_t *low, uintptr_t *high) {
+    int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    char line[64];
+    size_t length = 0;
+    bool is_found = false;
+    char buffer[4096];
+    ssize_t got;
+    while (!is_found && (got = read(file, buffer, sizeof(buffer))) > 0) {
+        for (ssize_t i = 0; i < got && !is_found; i++) {
+            if (buffer[i] != '\n') {
+                if (length < sizeof(line) - 1) line[length++] = buffer[i];
+                continue;
+            }
+            line[length] = 0;
+            length = 0;
+            const char *at = line;
+            *low = read_hexadecimal(&at);
+            at++;
+            *high = read_hexadecimal(&at);
+            is_found = address >= *low && address < *high;
+        }
+    }
+    close(file);
+    return is_found;
+}
+
+struct lowest {
+    uintptr_t from, address; /* within [from, address) */
+};
+
+static int lower_static(struct dl_phdr_info *info, size_t size, void *argument) {
+    (void)size;
+    struct lowest *lowest = argument;
+    uintptr_t here = (uintptr_t)info->dlpi_tls_data;
+    if (here >= lowest->from && here < lowest->address) lowest->address = here;
+    return 0;
+}
+
+bool crn_os_static_locals(const char *stack_low, const char *stack_high, char **low, char **high) {
+    uintptr_t anchor = (uintptr_t)crn_os_thread_anchor(), from, to;
+    if (anchor >= (uintptr_t)stack_low && anchor < (uintptr_t)stack_high) return false;
+    if (!find_mapping(anchor, &from, &to)) return false;
+    struct lowest lowest = {from, anchor};
+    dl_iterate_phdr(lower_static, &lowest);
+    if (lowest.address - from > SPARE_BYTES) from = lowest.address - SPARE_BYTES;
+    if (from < (uintptr_t)stack_high && to > (uintptr_t)stack_high) from = (uintptr_t)stack_high;
+#if defined(__x86_64__)
+    uintptr_t last = anchor;
+#else
+    uintptr_t last = anchor + CRN_MIB(1); /* the thread-locals lie above */
+#endif
+    if (to > last && to - last > DESCRIPTOR_BYTES) to = last + DESCRIPTOR_BYTES;
+    *low = (char *)from;
+    *high = (char *)to;
+    return true;
+}
