@@ -82,6 +82,7 @@ void cairn_stop_poll_(void) {
     cairn_thread.deferred = 0;
     cairn_thread.no_stop = 1;
     struct crn_thread *self = crn_self();
+    if (self) crn_gate_pass();
     if (self && self->full_chunks) crn_hooks.logged();
     crn_stop_if_asked();
     cairn_thread.no_stop = 0;
