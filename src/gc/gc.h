@@ -99,6 +99,7 @@ bool crn_stop_init(void);
 
 /* fork.c: waits until the fork that has closed the gate is over. */
 void crn_gate_wait(void);
+bool crn_gate_is_mine(void); /* this thread is between the two halves of a fork */
 
 /* scan.c: visits every word that may be a root outside the heaps. */
 void crn_scan_prepare(void); /* before the stop: asks the loader what is loaded */
