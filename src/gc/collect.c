@@ -41,7 +41,7 @@ static void print_line(uint64_t pause_ns, uint64_t stopping_ns, uint64_t young_b
     char line[400];
     size_t committed = 0;
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
-        committed += heap->core.region.committed_count << CRN_SEGMENT_SHIFT;
+        committed += crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT;
     }
     int length = snprintf(
         line, sizeof(line),
@@ -164,7 +164,7 @@ static bool is_trace_due(void) {
     if (live > crn_gc.trace_at_bytes) return true;
     cairn_heap *heap = crn_default_heap;
     return heap->limit_bytes && live > heap->limit_bytes / 2 && live > crn_gc.trace_at_bytes / 2 &&
-           (heap->core.region.committed_count << CRN_SEGMENT_SHIFT) > heap->limit_bytes;
+           (crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT) > heap->limit_bytes;
 }
 
 /* A heap that would grow while dead memory is queued frees twice what it takes. */

@@ -355,7 +355,9 @@ void crn_count_resume(uint64_t deadline_ns) {
     }
     struct crn_stack *postponed = &crn_gc.postponed;
     for (unsigned steps = 1; postponed->count; steps++) {
-        die(first, postponed->items[--postponed->count], true);
+        /* A root may have named it since: then it lives on, and this count goes. */
+        char *object = postponed->items[--postponed->count];
+        if (is_last_count(object, true)) die(first, object, true);
         if (deadline_ns && steps % 64 == 0 && crn_os_now_ns() > deadline_ns) break;
     }
 }

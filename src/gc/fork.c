@@ -76,17 +76,17 @@ static void before_fork(void) {
         crn_stop_if_asked();
         sched_yield();
     }
-    if (crn_default_heap) close_gate();
     __atomic_store_n(&forker, &cairn_thread, __ATOMIC_RELAXED);
+    if (crn_default_heap) close_gate();
     cairn_section_leave_();
 }
 
-static bool is_forker(void) {
+bool crn_gate_is_mine(void) {
     return __atomic_load_n(&forker, __ATOMIC_RELAXED) == &cairn_thread;
 }
 
 static void after_fork(void) {
-    if (!is_forker()) return;
+    if (!crn_gate_is_mine()) return;
     cairn_section_enter_();
     __atomic_store_n(&forker, NULL, __ATOMIC_RELAXED);
     if (crn_default_heap) open_gate();
@@ -95,7 +95,7 @@ static void after_fork(void) {
 }
 
 static void after_fork_in_child(void) {
-    if (is_forker() && crn_default_heap) {
+    if (crn_gate_is_mine() && crn_default_heap) {
         crn_thread_forget_others();
         crn_team_forget_others();
         crn_handovers_forget_others();

@@ -107,6 +107,7 @@ void *crn_fake_stack(void); /* scan.c: AddressSanitizer's, of this thread */
 
 /* fork.c: waits until the fork that has closed the gate is over. */
 void crn_gate_wait(void);
+bool crn_gate_is_mine(void); /* this thread is between the two halves of a fork */
 
 /* scan.c: visits every word that may be a root outside the heaps. */
 void crn_scan_roots(void (*visit)(void *word));

@@ -24,7 +24,7 @@ cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats) {
     struct sums sums = {0};
     crn_heap_each_block(core, sum_block, &sums);
     uint64_t allocated = __atomic_load_n(&core->allocated_bytes, __ATOMIC_RELAXED);
-    uint64_t segments = core->region.committed_count;
+    uint64_t segments = crn_region_committed(&core->region);
     *stats = (cairn_stats){
         .size = sizeof(*stats),
         .live_bytes = __atomic_load_n(&core->live_bytes, __ATOMIC_RELAXED),

@@ -103,10 +103,14 @@ void cairn_stop_poll_(void) {
     cairn_thread.deferred = 0;
     cairn_thread.no_stop = 1;
     struct crn_thread *self = crn_self();
-    if (self && self->full_chunks) crn_hooks.logged();
+    /* What full chunks ask for is a slow path like others; the thread that forks has no time for
+     * it. */
+    bool is_forking = crn_gate_is_mine();
+    if (self && !is_forking) crn_gate_pass();
+    if (self && !is_forking && self->full_chunks) crn_hooks.logged();
     crn_stop_if_asked();
     cairn_thread.no_stop = 0;
-    start_threads();
+    if (!is_forking) start_threads();
 }
 
 /* ---- The signal -------------------------------------------------------------------------------

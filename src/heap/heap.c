@@ -103,7 +103,7 @@ static void unlink_segment(struct crn_segment **list, struct crn_segment *segmen
 }
 
 static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) {
-    bool is_huge = heap->region.committed_count >= HUGE_FROM_SEGMENTS;
+    bool is_huge = crn_region_committed(&heap->region) >= HUGE_FROM_SEGMENTS;
     char *memory = crn_segments_acquire(&heap->region, 1, CRN_SEGMENT_BLOCKY, is_huge);
     if (!memory) return NULL;
     struct crn_segment *segment = (struct crn_segment *)(void *)memory;

@@ -27,7 +27,7 @@ struct request {
 };
 
 static bool is_over_limit(const cairn_heap *heap) {
-    size_t used = heap->core.region.committed_count << CRN_SEGMENT_SHIFT;
+    size_t used = crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT;
     return heap->limit_bytes && used > heap->limit_bytes && heap->core.free_block_count == 0;
 }
 

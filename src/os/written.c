@@ -5,8 +5,8 @@
  * 6.7). The first write to a marked page takes a fault that the kernel resolves alone; system calls
  * that write are seen like stores.
  *
- * A watch lasts as long as its descriptor. A forked child has none, and a program may close what it
- * did not open: then asking fails, and the next crn_os_watch begins anew under a new generation.
+ * A watch lasts as long as its descriptor. A forked child begins anew, and a program may close what
+ * it did not open: then asking fails, and the next crn_os_watch begins anew under a new generation.
  * Descriptors that failed are not closed: their numbers may be the program's by now. Callers have
  * the world stopped or nobody else about.
  */
@@ -35,6 +35,16 @@ struct scan_request {
 static int watch_file = -1, scan_file = -1;
 static uint32_t generation;
 
+/* Both descriptors tell of the process that opened them: a child must not ask its parent's. */
+static void forget_parent(void) {
+    static int owner;
+    int self = crn_os_process_id();
+    if (owner == self) return;
+    owner = self;
+    watch_file = scan_file = -1;
+    generation++;
+}
+
 static bool open_files(void) {
     int file = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | WATCH_USER_MODE_ONLY);
     if (file < 0) return false;
@@ -60,6 +70,7 @@ static bool try_watch(char *low, size_t bytes) {
 uint32_t crn_os_watch(char *low, size_t bytes) {
     static bool is_hopeless;
     int saved = errno;
+    forget_parent();
     bool is_watched = try_watch(low, bytes);
     if (!is_watched && !is_hopeless) {
         is_hopeless = !open_files();
@@ -70,6 +81,7 @@ uint32_t crn_os_watch(char *low, size_t bytes) {
 }
 
 uint32_t crn_os_watch_generation(void) {
+    forget_parent();
     return generation;
 }
 

@@ -204,7 +204,7 @@ char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_seg
                          __ATOMIC_RELEASE);
     }
     if (first == region->search_from) region->search_from += count;
-    region->committed_count += count;
+    __atomic_store_n(&region->committed_count, region->committed_count + count, __ATOMIC_RELAXED);
 unlock:
     crn_lock_release(&space_lock);
     return segment;
@@ -221,6 +221,6 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
     crn_os_decommit(segment, bytes);
     each_shadow(segment, bytes, crn_os_purge);
     if (first < region->search_from) region->search_from = first;
-    region->committed_count -= count;
+    __atomic_store_n(&region->committed_count, region->committed_count - count, __ATOMIC_RELAXED);
     crn_lock_release(&space_lock);
 }

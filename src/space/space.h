@@ -51,10 +51,10 @@ enum crn_segment_kind {
 struct crn_region {
     char *base, *end;
     size_t segment_count;
-    uint8_t *is_taken;  /* per segment */
-    uint32_t *head_of;  /* per segment of a large object: index of its first */
-    size_t search_from; /* no free segment below */
-    size_t committed_count;
+    uint8_t *is_taken;      /* per segment */
+    uint32_t *head_of;      /* per segment of a large object: index of its first */
+    size_t search_from;     /* no free segment below */
+    size_t committed_count; /* segments; atomic */
 };
 
 /* The process-wide tables; written under the space lock, read anywhere. */
@@ -65,6 +65,10 @@ struct crn_space {
     uintptr_t mask;   /* == cairn_runtime.log_mask */
 };
 extern struct crn_space crn_space;
+
+CRN_INLINE size_t crn_region_committed(const struct crn_region *region) {
+    return __atomic_load_n(&region->committed_count, __ATOMIC_RELAXED);
+}
 
 bool crn_space_init(void);
 bool crn_region_init(struct crn_region *region, size_t bytes);

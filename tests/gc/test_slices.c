@@ -83,11 +83,53 @@ static void old_finalizable_objects_are_finalized(void **state) {
     assert_true(finalized >= 990);
 }
 
+static NodeRef *row;
+static bool is_over;
+
+static void *pin_and_store(void *argument) {
+    uint64_t random = 88172645463325252u + (uintptr_t)argument;
+    for (long i = 0; !__atomic_load_n(&is_over, __ATOMIC_RELAXED); i++) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        size_t at = random % 256;
+        Node *node = cairn_make(Node, .value = i);
+        if (random >> 62 == 0) cairn_unpin(cairn_pin(node));
+        Node *head = random >> 61 & 1 ? cairn_load(&row[at]) : NULL;
+        if (head && cairn_load(&head->next)) head = NULL;
+        cairn_set(&node->next, head);
+        cairn_set(&row[at], node);
+    }
+    return NULL;
+}
+
+/* An object with extras that ran out of counts waits for the stop; a stale word may root it first.
+ */
+static void rooted_while_it_waits_lives_on(void **state) {
+    (void)state;
+    row = cairn_new_array(NodeRef, 256);
+    is_over = false;
+    pthread_t threads[3];
+    for (uintptr_t i = 0; i < 3; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, pin_and_store, (void *)i), 0);
+    }
+    for (int i = 0; i < 200; i++) {
+        for (int k = 0; k < 2000; k++) scratch = cairn_make(Node, .value = k);
+        cairn_collect(i % 16 ? CAIRN_COUNT : CAIRN_TRACE);
+    }
+    __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
+    for (int i = 0; i < 3; i++) {
+        cairn_blocking_begin();
+        pthread_join(threads[i], NULL);
+        cairn_blocking_end();
+    }
+    row = NULL;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dropped_list_goes),
         cmocka_unit_test(dropped_list_in_blocks_in_use_goes),
         cmocka_unit_test(old_finalizable_objects_are_finalized),
+        cmocka_unit_test(rooted_while_it_waits_lives_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

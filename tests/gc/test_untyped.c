@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { WORDS = 4096 };
@@ -163,6 +164,28 @@ static void closed_descriptors_lose_nothing(void **state) {
     memory = NULL;
 }
 
+/* The child's stores are the child's: it must not ask which pages its parent wrote. */
+static void child_sees_its_own_stores(void **state) {
+    (void)state;
+    run_apart(fill);
+    for (int i = 0; i < 3; i++) live_after(CAIRN_COUNT);
+    pid_t child = fork();
+    if (child == 0) {
+        for (int round = 0; round < 3; round++) {
+            for (size_t i = 0; i < WORDS; i += 8) memory[i] = cairn_make(Node, .value = (long)i);
+            for (int i = 0; i < 3; i++) live_after(CAIRN_COUNT);
+            for (int i = 0; i < 100000; i++) cairn_new(Node);
+            check();
+        }
+        _exit(0);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    check();
+    memory = NULL;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unchanged_pages_keep_what_they_name),
@@ -172,6 +195,7 @@ int main(void) {
         cmocka_unit_test(small_neighbours_die_alone),
         cmocka_unit_test(cycle_through_untyped_memory_goes_with_the_trace),
         cmocka_unit_test(stuck_count_from_words_is_lowered),
+        cmocka_unit_test(child_sees_its_own_stores),
         cmocka_unit_test(closed_descriptors_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
