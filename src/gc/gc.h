@@ -109,7 +109,8 @@ void *crn_fake_stack(void); /* scan.c: AddressSanitizer's, of this thread */
 void crn_gate_wait(void);
 bool crn_gate_is_mine(void); /* this thread is between the two halves of a fork */
 
-/* scan.c: visits every word that may be a root outside the heaps. */
+/* scan.c: visits the words that may be roots outside the heaps. crn_scan_words may pass over one
+ * that it has visited; crn_scan_every_word does not. */
 void crn_scan_roots(void (*visit)(void *word));
 struct crn_scanned {
     uint64_t bytes;
@@ -117,6 +118,7 @@ struct crn_scanned {
 };
 extern struct crn_scanned crn_scanned; /* by the last crn_scan_roots */
 void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
+void crn_scan_every_word(const char *low, const char *high, void (*visit)(void *word));
 
 /* images.c: what is loaded. Gather with no lock held and the world running; install under the world
  * lock; the rest while the world is stopped. */

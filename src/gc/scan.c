@@ -54,7 +54,7 @@ CRN_INLINE CRN_NO_SANITIZE bool may_hold_any(const struct range_test *test, cons
 
 struct crn_scanned crn_scanned;
 
-/* Visiting twice has no effect, so words met lately are passed over: recursion repeats them. */
+/* Where visiting twice has no effect words met lately are passed over: recursion repeats them. */
 enum { RECENT = 16 };
 
 enum { CACHE_LINE = 64, LINES_AHEAD = 16, THREAD_LINES = 32 };
@@ -63,18 +63,20 @@ CRN_INLINE CRN_NO_SANITIZE void look_at(const struct range_test *test, const cha
                                         void *recent[RECENT], void (*visit)(void *word)) {
     void *word = *(void *const volatile *)(const void *)at;
     if (CRN_LIKELY((uintptr_t)word - test->low >= test->bytes)) return;
-    void **last = &recent[(uintptr_t)word >> 4 & (RECENT - 1)];
-    if (*last == word) return;
-    *last = word;
+    if (recent) {
+        void **last = &recent[(uintptr_t)word >> 4 & (RECENT - 1)];
+        if (*last == word) return;
+        *last = word;
+    }
     visit(word);
 }
 
-CRN_NO_SANITIZE void crn_scan_words(const char *low, const char *high, void (*visit)(void *word)) {
+CRN_INLINE CRN_NO_SANITIZE void scan(const char *low, const char *high, void *recent[RECENT],
+                                     void (*visit)(void *word)) {
     if (low >= high) return;
     crn_scanned.bytes += (uint64_t)(high - low);
     enum { WORD = sizeof(void *) };
     const struct range_test test = range_test_of(crn_space.low, crn_space.high);
-    void *recent[RECENT] = {NULL};
     const char *at = low + (-(uintptr_t)low & (WORD - 1));
     const char *end = high - ((uintptr_t)high & (WORD - 1));
     for (; end - at >= 8 * WORD; at += 8 * WORD) {
@@ -83,6 +85,16 @@ CRN_NO_SANITIZE void crn_scan_words(const char *low, const char *high, void (*vi
         for (size_t i = 0; i < 8; i++) look_at(&test, at + i * WORD, recent, visit);
     }
     for (; at < end; at += WORD) look_at(&test, at, recent, visit);
+}
+
+CRN_NO_SANITIZE void crn_scan_words(const char *low, const char *high, void (*visit)(void *word)) {
+    void *recent[RECENT] = {NULL};
+    scan(low, high, recent, visit);
+}
+
+CRN_NO_SANITIZE void crn_scan_every_word(const char *low, const char *high,
+                                         void (*visit)(void *word)) {
+    scan(low, high, NULL, visit);
 }
 
 struct touched {

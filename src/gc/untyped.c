@@ -88,7 +88,7 @@ static void scan_page(const struct crn_block *block, char *low, char *high,
          object += step) {
         if (*crn_count_of(object) == 0) continue;
         char *end = object + crn_object_used(block, object);
-        crn_scan_words(object > low ? object : low, end < high ? end : high, visit);
+        crn_scan_every_word(object > low ? object : low, end < high ? end : high, visit);
     }
 }
 
