@@ -1,98 +1,123 @@
 /* SPDX-License-Identifier: MIT
  *
- * Which pages of a range were ever written.
- *
- * PAGEMAP_SCAN (Linux 6.7) walks page tables: the kernel skips empty ones, so that a gigabyte of
- * untouched .bss costs microseconds. Declared here because the headers of the supported systems
- * predate it. Older kernels give an entry per page; without /proc everything counts as written.
+ * Which pages of a range were ever written, from /proc/self/pagemap. Kernels without PAGEMAP_SCAN
+ * give an entry per page; what cannot be told counts as written.
  *
  * The zero page holds no pointer. Nor does a page of a private file mapping that is still the
  * file's: no store reached it.
+ *
+ * A program may close what it did not open, and open something else under the same number. So a
+ * request that fails is made once more through a fresh descriptor, and before reading entries the
+ * descriptor must prove to be the file that was opened. One that is lost is not closed. Callers
+ * have the world stopped or nobody else about.
  */
 #define _GNU_SOURCE
-#include "os/os.h"
+#include "os/pagemap.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-struct page_region {
-    uint64_t start, end, categories;
-};
-struct page_scan {
-    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages;
-    uint64_t inverted, mask, any_of, return_mask;
-};
-enum { PAGE_FILE = 1 << 2, PAGE_PRESENT = 1 << 3, PAGE_SWAPPED = 1 << 4, PAGE_ZERO = 1 << 5 };
-#define PAGE_SCAN_REQUEST _IOWR('f', 16, struct page_scan)
+#define PAGE_SCAN_REQUEST _IOWR('f', 16, struct crn_page_scan)
 
-typedef void visit_pages(char *low, char *high, void *context);
-
-/* Of this process: a forked child opens its own, for the file shows the memory of who opened it. */
+/* Not through libc, whose calls are interposed and points of cancellation; and ioctl's second
+ * parameter is an int in musl. */
 static int pagemap_file = -1;
-static size_t page_bytes;
+static dev_t pagemap_device;
+static ino_t pagemap_node;
 
 static bool open_pagemap(void) {
-    if (pagemap_file < 0) pagemap_file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    return pagemap_file >= 0;
+    pagemap_file = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    if (pagemap_file < 0 || fstat(pagemap_file, &status) != 0) return false;
+    pagemap_device = status.st_dev;
+    pagemap_node = status.st_ino;
+    return true;
 }
 
+static bool is_pagemap(void) {
+    struct stat status;
+    return pagemap_file >= 0 && fstat(pagemap_file, &status) == 0 &&
+           status.st_dev == pagemap_device && status.st_ino == pagemap_node;
+}
+
+/* The file shows the memory of who opened it. */
 void crn_os_pages_after_fork(void) {
-    if (pagemap_file >= 0) close(pagemap_file);
     pagemap_file = -1;
+    crn_written_after_fork();
 }
 
-static bool touched_by_scan(char *low, char *high, bool is_private_file, visit_pages *visit,
-                            void *context) {
-    struct page_region regions[64];
-    uint64_t unwanted = PAGE_ZERO | (is_private_file ? PAGE_FILE : 0u);
-    uint64_t at = (uint64_t)(uintptr_t)low;
-    while (at < (uint64_t)(uintptr_t)high) {
-        struct page_scan scan = {.size = sizeof(scan),
-                                 .start = at,
-                                 .end = (uint64_t)(uintptr_t)high,
-                                 .regions = (uint64_t)(uintptr_t)regions,
-                                 .region_count = sizeof(regions) / sizeof(*regions),
-                                 .inverted = unwanted,
-                                 .mask = unwanted,
-                                 .any_of = PAGE_PRESENT | PAGE_SWAPPED,
-                                 .return_mask = PAGE_PRESENT | PAGE_SWAPPED};
-        int count = ioctl(pagemap_file, PAGE_SCAN_REQUEST, &scan);
-        if (count < 0) return false;
+static int request(struct crn_page_scan *scan) {
+    long count = syscall(SYS_ioctl, pagemap_file, PAGE_SCAN_REQUEST, scan);
+    if (count < 0 && !is_pagemap() && open_pagemap()) {
+        count = syscall(SYS_ioctl, pagemap_file, PAGE_SCAN_REQUEST, scan);
+    }
+    return (int)count;
+}
+
+static bool scan_all(char *low, char *high, struct crn_page_scan *scan, crn_pages_visit *visit,
+                     void *context) {
+    struct crn_page_region regions[64];
+    scan->size = sizeof(*scan);
+    scan->start = (uint64_t)(uintptr_t)low;
+    scan->end = (uint64_t)(uintptr_t)high;
+    scan->regions = (uint64_t)(uintptr_t)regions;
+    scan->region_count = sizeof(regions) / sizeof(*regions);
+    while (scan->start < scan->end) {
+        int count = request(scan);
+        if (count < 0 || scan->walk_end <= scan->start) return false;
         for (int i = 0; i < count; i++) {
             visit((char *)(uintptr_t)regions[i].start, (char *)(uintptr_t)regions[i].end, context);
         }
-        if (scan.walk_end <= at) return count == 0;
-        at = scan.walk_end;
+        scan->start = scan->walk_end;
     }
     return true;
 }
 
+bool crn_pages_scan(char *low, char *high, struct crn_page_scan scan, crn_pages_visit *visit,
+                    void *context) {
+    int saved = errno;
+    bool is_done = scan_all(low, high, &scan, visit, context);
+    errno = saved;
+    return is_done;
+}
+
 /* Bits of an entry: 63 present, 62 swapped, 61 of a file or shared. */
-static void touched_by_entries(char *low, char *high, bool is_private_file, visit_pages *visit,
-                               void *context) {
+static void touched_by_entries(char *low, char *high, size_t page_bytes, bool is_private_file,
+                               crn_pages_visit *visit, void *context) {
+    int saved = errno;
     uint64_t entries[256];
+    bool is_readable = is_pagemap() || open_pagemap();
     for (char *at = low; at < high;) {
         size_t count = crn_min((size_t)(high - at) / page_bytes, 256);
         off_t offset = (off_t)((uintptr_t)at / page_bytes * 8);
-        ssize_t got = pread(pagemap_file, entries, count * 8, offset);
+        ssize_t got = -1;
+        if (is_readable) got = syscall(SYS_pread64, pagemap_file, entries, count * 8, offset);
         for (size_t i = 0; i < count; i++, at += page_bytes) {
-            if (got < (ssize_t)((i + 1) * 8) || entries[i] >> 62 == 0) continue;
-            if (is_private_file && entries[i] >> 61 & 1) continue;
-            visit(at, at + page_bytes, context);
+            bool is_told = got >= (ssize_t)((i + 1) * 8);
+            bool is_unwritten = is_told && (entries[i] >> 62 == 0 ||
+                                            (is_private_file && (entries[i] >> 61 & 1) != 0));
+            if (!is_unwritten) visit(at, at + page_bytes, context);
         }
     }
+    errno = saved;
 }
 
-void crn_os_touched(char *low, char *high, bool is_private_file, visit_pages *visit,
+void crn_os_touched(char *low, char *high, bool is_private_file, crn_pages_visit *visit,
                     void *context) {
     if (low >= high) return;
-    if (!page_bytes) page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     low = (char *)((uintptr_t)low & ~(page_bytes - 1));
     high = (char *)crn_round_up((uintptr_t)high, page_bytes);
-    if (!open_pagemap()) {
-        visit(low, high, context);
-    } else if (!touched_by_scan(low, high, is_private_file, visit, context)) {
-        touched_by_entries(low, high, is_private_file, visit, context);
+    uint64_t unwanted = CRN_PAGE_ZERO | (is_private_file ? CRN_PAGE_FILE : 0u);
+    struct crn_page_scan scan = {.inverted = unwanted,
+                                 .mask = unwanted,
+                                 .any_of = CRN_PAGE_PRESENT | CRN_PAGE_SWAPPED,
+                                 .return_mask = CRN_PAGE_PRESENT | CRN_PAGE_SWAPPED};
+    if (!crn_pages_scan(low, high, scan, visit, context)) {
+        touched_by_entries(low, high, page_bytes, is_private_file, visit, context);
     }
 }
