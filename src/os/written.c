@@ -15,13 +15,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Newer than the headers of the supported systems. */
+/* Newer than the headers of the supported systems, or than what a C library of its own brings. */
 enum { WATCH_USER_MODE_ONLY = 1, WATCH_UNPOPULATED = 1 << 13, WATCH_ASYNC = 1 << 15 };
+enum { WATCH_API = 0xAA, WATCH_WRITES = 1 << 1 };
+struct watch_api {
+    uint64_t version, features, requests;
+};
+struct watch_range {
+    uint64_t start, bytes, mode, requests;
+};
+#define WATCH_API_REQUEST _IOWR(0xAA, 0x3F, struct watch_api)
+#define WATCH_RANGE_REQUEST _IOWR(0xAA, 0x00, struct watch_range)
 
 static int watch_file = -1;
 static uint32_t generation;
@@ -35,8 +43,8 @@ void crn_written_after_fork(void) {
 static bool open_watch(void) {
     int file = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | WATCH_USER_MODE_ONLY);
     if (file < 0) return false;
-    struct uffdio_api api = {.api = UFFD_API, .features = WATCH_ASYNC | WATCH_UNPOPULATED};
-    if (syscall(SYS_ioctl, file, UFFDIO_API, &api) != 0) {
+    struct watch_api api = {.version = WATCH_API, .features = WATCH_ASYNC | WATCH_UNPOPULATED};
+    if (syscall(SYS_ioctl, file, WATCH_API_REQUEST, &api) != 0) {
         syscall(SYS_close, file);
         return false;
     }
@@ -46,9 +54,9 @@ static bool open_watch(void) {
 }
 
 static bool try_watch(char *low, size_t bytes) {
-    struct uffdio_register range = {.range = {.start = (uint64_t)(uintptr_t)low, .len = bytes},
-                                    .mode = UFFDIO_REGISTER_MODE_WP};
-    return watch_file >= 0 && syscall(SYS_ioctl, watch_file, UFFDIO_REGISTER, &range) == 0;
+    struct watch_range range = {
+        .start = (uint64_t)(uintptr_t)low, .bytes = bytes, .mode = WATCH_WRITES};
+    return watch_file >= 0 && syscall(SYS_ioctl, watch_file, WATCH_RANGE_REQUEST, &range) == 0;
 }
 
 uint32_t crn_os_watch(char *low, size_t bytes) {
