@@ -75,6 +75,7 @@ static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, str
     if (!block->is_fresh) {
         memset(from, 0, (size_t)(to - from));
         if (block->content == CRN_EXACT) clear_log_bits(from, to);
+        crn_region_sites_forget(&block->heap->region, from, to);
     }
     cache->unreported_bytes += (uint64_t)(to - from);
     cursor->limit = to;
