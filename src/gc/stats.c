@@ -51,7 +51,7 @@ cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats) {
         .committed_bytes = segments << CRN_SEGMENT_SHIFT,
     };
     crn_lock_release(&core->lock);
-    stats->waiting_objects = crn_waiting_count();
+    stats->waiting_objects = __atomic_load_n(&heap->waiting_objects, __ATOMIC_RELAXED);
     crn_leave();
     return CAIRN_OK;
 }
@@ -95,10 +95,7 @@ size_t cairn_count(const void *object) {
     size_t count = start == (const char *)object ? *crn_count_of(start) : 0;
     if (count > 0 && count < 255) {
         count -= crn_bit_get(crn_root_bit(start, crn_gc.parity));
-        crn_lock_acquire(&crn_extras_lock);
-        struct crn_extra *extra = block->has_extras ? crn_extra_find_locked(start) : NULL;
-        if (extra && extra->is_held) count--;
-        crn_lock_release(&crn_extras_lock);
+        if (block->has_extras) count -= crn_extra_counts(start);
     }
     crn_leave();
     return count;

@@ -26,6 +26,7 @@ struct crn_type {
     uint64_t map;        /* bit i: word i is a reference; only if is_mapped */
     bool is_mapped;      /* every reference is plain and lies in the first 57 words */
     bool has_flex;
+    bool has_weak; /* some reference is a weak one, to a cell */
     bool is_pinned;
     size_t flex_offset; /* bytes */
     uint32_t *refs;     /* word indexes of plain references */

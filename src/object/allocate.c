@@ -73,13 +73,12 @@ static cairn_heap *chosen(cairn_heap *heap) {
     return heap ? heap : crn_default_heap;
 }
 
-/* The object's type and deletion state want an entry of their own. */
+/* In the section in which the object was made, or with the object on this thread's stack. */
 static bool note_finalizable(void *object) {
-    struct crn_block *block = crn_block_of_start(object);
-    crn_lock_acquire(&crn_extras_lock);
-    struct crn_extra *extra = crn_extra_make_locked(object, block);
-    if (extra) extra->is_finalizable = true;
-    crn_lock_release(&crn_extras_lock);
+    struct crn_shard *shard = crn_extras_lock(object);
+    struct crn_extra *extra = crn_extra_make_locked(shard, object, crn_block_of_start(object));
+    if (extra) extra->finalizer = CRN_FINALIZER_WANTED;
+    crn_extras_unlock(shard);
     return extra != NULL;
 }
 

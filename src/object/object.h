@@ -15,6 +15,7 @@
 #define CRN_OBJECT_H
 
 #include "heap/heap.h"
+#include "object/extras.h"
 #include "os/os.h"
 
 #include <cairn/cairn.h>
@@ -28,6 +29,11 @@ struct cairn_heap {
     struct cairn_heap *next; /* all heaps, under the world lock */
     size_t limit_bytes;
     struct crn_cache orphans; /* blocks of threads that have ended */
+    uint64_t waiting_objects; /* atomic; deleted, their slots not yet free */
+    struct crn_deleted {
+        uint64_t objects, bytes;
+    } deleted[CRN_DEATHS];       /* deleted ones whose slots were freed, by how */
+    uint32_t finalizers_running; /* atomic */
 };
 
 struct crn_settings {
@@ -118,6 +124,8 @@ struct crn_hooks {
     void (*emergency)(void); /* no memory: collect everything */
     void (*poll)(void);      /* stand still if a stop is wanted */
     bool (*start)(void);     /* once */
+    /* While the world is stopped: takes back a count that an extra owned. */
+    void (*give_back)(void *object);
 };
 extern const struct crn_hooks crn_hooks;
 
@@ -127,7 +135,7 @@ extern const struct crn_hooks crn_hooks;
 struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
 /* Whether any type has tagged words, any heap untyped memory: set once, read in pauses. */
 extern bool crn_any_tagged, crn_any_untyped;
-extern struct crn_type crn_type_bytes, crn_type_untyped, crn_type_cell;
+extern struct crn_type crn_type_bytes, crn_type_untyped;
 
 /* The value of a word of a field, as a reference: NULL for tagged bits. */
 CRN_INLINE void *crn_word_reference(const struct crn_type *type, uintptr_t word) {
@@ -178,43 +186,6 @@ CRN_INLINE void *crn_field_value(const struct crn_block *owner, void *value) {
     if (CRN_LIKELY(type->tagged_count == 0)) return value;
     return crn_word_reference(type, (uintptr_t)value);
 }
-
-/* ---- Extras: weak cells, cleanups, pins, finalizers, deleted objects
- * ---------------------------------------- */
-
-struct cairn_weak_cell {
-    void *target; /* NULL once the target is gone */
-};
-
-struct crn_cleanup {
-    struct crn_cleanup *next;
-    void (*function)(void *argument);
-    void *argument;
-};
-
-struct crn_extra {
-    void *object;
-    struct cairn_weak_cell *cell;
-    struct crn_cleanup *cleanups; /* in the order added */
-    size_t pin_count;
-    bool is_finalizable, is_finalized, is_deleted, is_young, is_held;
-};
-extern struct crn_lock crn_extras_lock;
-struct crn_extra *crn_extra_find_locked(const void *object);
-struct crn_extra *crn_extra_make_locked(void *object,
-                                        struct crn_block *block); /* NULL: no memory */
-void crn_extra_remove_locked(struct crn_extra *extra);
-void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context), void *context);
-/* While the world is stopped: called for an object whose count is zero. Returns whether it must
- * live on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
-bool crn_extra_died(void *object, const struct crn_block *block);
-void crn_finalizers_signal(void);
-bool crn_pin_pending(void);
-size_t crn_waiting_count(void);
-/* Objects that finalizers ran on since the last call; each gives its count back at the epoch. */
-void crn_finalized_take(void (*visit)(void *object, void *context), void *context);
-/* Visits what the queue of calls still holds. */
-void crn_finalizers_pending(void (*visit)(void *object, void *context), void *context);
 
 /* ---- Roots that the program adds
  * ------------------------------------------------------------------------------ */
