@@ -76,14 +76,19 @@ static uint64_t take_stretch_locked(size_t bytes) {
     return position;
 }
 
+CRN_NO_SANITIZE static void write_record(struct record *record, const struct crn_grave *grave) {
+    __atomic_store_n(&record->number, 0, __ATOMIC_RELAXED);
+    CRN_FENCE();
+    volatile char *to = (volatile char *)&record->grave;
+    for (size_t i = 0; i < sizeof(*grave); i++) to[i] = ((const char *)grave)[i];
+}
+
 char *crn_graveyard_bury(struct crn_grave *grave) {
     crn_lock_acquire(&graves_lock);
     grave->position = take_stretch_locked(grave->bytes);
     uint64_t number = last_number + 1;
     struct record *record = &records[number % RECORDS];
-    __atomic_store_n(&record->number, 0, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    record->grave = *grave;
+    write_record(record, grave);
     __atomic_store_n(&record->number, number, __ATOMIC_RELEASE);
     __atomic_store_n(&last_number, number, __ATOMIC_RELEASE);
     crn_lock_release(&graves_lock);
@@ -96,7 +101,7 @@ CRN_NO_SANITIZE static bool read_record(uint64_t number, struct crn_grave *grave
     if (__atomic_load_n(&record->number, __ATOMIC_ACQUIRE) != number) return false;
     const volatile char *from = (const volatile char *)&record->grave;
     for (size_t i = 0; i < sizeof(*grave); i++) ((char *)grave)[i] = from[i];
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    CRN_FENCE();
     return __atomic_load_n(&record->number, __ATOMIC_RELAXED) == number;
 }
 

@@ -23,6 +23,7 @@ for compiler in gcc clang; do
     command -v $compiler >/dev/null || { echo "SKIPPED: no $compiler"; continue; }
     for standard in c11 c17 c2x; do
         check 1 $compiler -std=$standard $flags pass.c
+        check 1 $compiler -std=$standard $flags -DCAIRN_SITES pass.c
         check 1 $compiler -std=$standard $flags -DCASE=0 fail.c
         for case in 1 2 3 4 5 6 7 8 9; do check 0 $compiler -std=$standard $flags -DCASE=$case fail.c; done
     done
@@ -30,6 +31,7 @@ done
 for compiler in g++ clang++; do
     command -v $compiler >/dev/null || { echo "SKIPPED: no $compiler"; continue; }
     check 1 $compiler -x c++ -std=c++17 -I"$include" -fsyntax-only -Wall -Wshadow -Werror -DCASE=0 fail.c
+    check 1 $compiler -x c++ -std=c++17 -I"$include" -fsyntax-only -Wall -Wshadow -Werror -DCAIRN_SITES pass.c
     for case in 1 2 3 4 5 6 7 9; do
         check 0 $compiler -x c++ -std=c++17 -I"$include" -fsyntax-only -DCASE=$case fail.c
     done

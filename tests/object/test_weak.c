@@ -72,6 +72,7 @@ __attribute__((noinline)) static void set_ring(void) {
     Node *a = cairn_new(Node), *b = cairn_make(Node, .next = {a});
     cairn_set(&a->next, b);
     assert_true(cairn_weak_set(&in_static, a));
+    cairn_collect(CAIRN_COUNT); /* mature: from now on only a trace finds it dead */
 }
 
 static void weak_to_a_ring_is_cleared_by_the_trace(void **state) {

@@ -252,6 +252,7 @@ static void assert_dies_by_fault(void (*run)(void)) {
     assert_int_equal(WTERMSIG(status), SIGSEGV);
 }
 
+enum { NOWHERE = 64 };
 static volatile int depth_limit = 1 << 30;
 __attribute__((noinline)) static int overflow(int depth) {
     volatile char space[1000];
@@ -266,9 +267,9 @@ static void overflow_with_alternate_stack(void) {
     sigaltstack(&alternate, NULL);
     overflow(0);
 }
-static void write_to_null(void) {
-    int *volatile null = NULL;
-    *(volatile int *)null = 1;
+static void write_to_nowhere(void) {
+    int *volatile nowhere = (int *)(uintptr_t)NOWHERE;
+    *(volatile int *)nowhere = 1;
 }
 static void send_fault(void) {
     raise(SIGSEGV);
@@ -278,7 +279,7 @@ static void other_faults_end_the_program_as_before(void **state) {
     (void)state;
     assert_dies_by_fault(overflow_the_stack);
     assert_dies_by_fault(overflow_with_alternate_stack);
-    assert_dies_by_fault(write_to_null);
+    assert_dies_by_fault(write_to_nowhere);
     assert_dies_by_fault(send_fault);
 }
 
@@ -289,7 +290,7 @@ static void exit_three(int signal) {
 }
 static void exit_four(int signal, siginfo_t *info, void *context) {
     (void)signal, (void)context;
-    _exit(info->si_addr == NULL ? 4 : 5);
+    _exit(info->si_addr == (void *)(uintptr_t)NOWHERE ? 4 : 5);
 }
 
 static void delete_something(void) {
@@ -303,7 +304,7 @@ static int status_with(const struct sigaction *action) {
     if (child == 0) {
         sigaction(SIGSEGV, action, NULL);
         delete_something(); /* the first of this process: takes the signal now */
-        write_to_null();
+        write_to_nowhere();
         _exit(0);
     }
     int status = 0;
