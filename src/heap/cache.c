@@ -124,11 +124,12 @@ static void open_run(const struct crn_block *block, struct cairn_cursor *cursor,
 static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
     struct crn_block *block = run->block;
     block->young_end = cursor->next;
-    block->cursor = NULL;
+    __atomic_store_n(&block->cursor, NULL, __ATOMIC_RELEASE); /* see is_young_now */
     block->is_fresh = false;
     block->state = CRN_BLOCK_SPENT;
     run->block = NULL;
-    cursor->next = cursor->limit = NULL;
+    cursor->limit = NULL;
+    __atomic_store_n(&cursor->next, NULL, __ATOMIC_RELEASE);
 }
 
 static bool next_run(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run,

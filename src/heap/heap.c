@@ -329,6 +329,19 @@ struct crn_block *crn_block_of_interior(const void *address) {
     return block->state == CRN_BLOCK_FREE ? NULL : block;
 }
 
+/* While other threads run, the block's cursor may be about to leave it: then young_end, which was
+ * stored before, says the same. A cursor that has left belongs to another block. */
+static CRN_NO_SANITIZE bool is_young_now(const struct crn_block *block, const char *slot) {
+    const volatile struct crn_block *now = block;
+    for (;;) {
+        const volatile struct cairn_cursor *cursor = now->cursor;
+        CRN_FENCE();
+        const char *end = cursor ? cursor->next : now->young_end;
+        CRN_FENCE();
+        if (now->cursor == cursor) return slot >= now->young_begin && slot < end;
+    }
+}
+
 char *crn_object_of(const void *address, struct crn_block **out) {
     char *a = (char *)(uintptr_t)address;
     if (a < crn_space.low || a >= crn_space.high) return NULL;
@@ -339,7 +352,7 @@ char *crn_object_of(const void *address, struct crn_block **out) {
         uint64_t offset = (uint64_t)(a - block->base);
         slot += ((offset * block->reciprocal) >> 32) * block->slot_size;
     }
-    if (*crn_count_of(slot) == 0 && !crn_is_young(block, slot)) return NULL;
+    if (*crn_count_of(slot) == 0 && !is_young_now(block, slot)) return NULL;
     *out = block;
     return slot;
 }
