@@ -2,11 +2,11 @@
  *
  * The graveyard: where tombstones point, and whose they are.
  *
- * A range of addresses that is never mapped. Each deletion takes the next stretch of it, longer
- * than the object, so that every offset into the object and one past its end lie in one stretch.
- * Stretches have positions that only grow; address = graveyard + position mod its size, and a
- * stretch never wraps. A ring keeps the last RECORDS records, ascending by position, so a record
- * is found by bisection.
+ * A range of addresses that is never mapped and lies outside all heaps (space.c). Each deletion
+ * takes the next stretch of it, longer than the object, so that every offset into the object and
+ * one past its end lie in one stretch. Stretches have positions that only grow; address = graveyard
+ * + position mod its size, and a stretch never wraps. A ring keeps the last RECORDS records,
+ * ascending by position, so a record is found by bisection.
  *
  * Readers take no lock, since a fault may come anywhere. A record carries the number of its
  * deletion: the writer sets it to zero, writes the record, sets it; a reader copies the record
@@ -18,8 +18,6 @@
 #include <string.h>
 
 enum { RECORDS = 1 << 16 };
-#define GRAVEYARD_BYTES CRN_GIB(64)
-#define GRAVEYARD_MIN CRN_MIB(16)
 
 struct record {
     uint64_t number; /* of the deletion, from 1; atomic; 0 while it is written */
@@ -34,23 +32,13 @@ static struct record *records;
 static uint64_t last_number; /* atomic */
 
 static bool open_locked(void) {
-    size_t bytes = GRAVEYARD_BYTES;
-    char *at = NULL;
-    for (; bytes >= GRAVEYARD_MIN; bytes /= 2) {
-        at = crn_os_reserve(bytes, CRN_SEGMENT_BYTES);
-        if (at) break;
-    }
-    if (at) records = crn_meta_alloc(RECORDS * sizeof(*records));
-    if (at && records && crn_report_init()) {
-        graveyard_bytes = bytes;
-        /* Release: who sees the graveyard sees its size and its records. */
-        __atomic_store_n(&graveyard, at, __ATOMIC_RELEASE);
-        return true;
-    }
-    crn_meta_free(records, RECORDS * sizeof(*records));
-    records = NULL;
-    if (at) crn_os_release(at, bytes);
-    return false;
+    if (!crn_space.graveyard) return false;
+    if (!records) records = crn_meta_alloc(RECORDS * sizeof(*records));
+    if (!records || !crn_report_init()) return false;
+    graveyard_bytes = crn_space.graveyard_bytes;
+    /* Release: who sees the graveyard sees its size and its records. */
+    __atomic_store_n(&graveyard, crn_space.graveyard, __ATOMIC_RELEASE);
+    return true;
 }
 
 bool crn_graveyard_open(void) {

@@ -34,6 +34,25 @@ static bool reserve_shadows(unsigned bits) {
     return true;
 }
 
+/* A field may hold a tombstone, and counting tells what is no reference by [low, high) alone: so no
+ * region may be taken that would put the graveyard in between (straddles). It is reserved before
+ * the first of them and ends up at one side by itself. */
+static void reserve_graveyard(void) {
+    size_t limit = crn_os_address_limit();
+    size_t bytes = limit == SIZE_MAX ? CRN_GIB(64) : crn_round_up(limit / 64, CRN_SEGMENT_BYTES);
+    for (; bytes >= CRN_SEGMENT_BYTES && !crn_space.graveyard; bytes /= 2) {
+        crn_space.graveyard = crn_os_reserve(bytes, CRN_SEGMENT_BYTES);
+        if (crn_space.graveyard) crn_space.graveyard_bytes = bytes;
+    }
+}
+
+static bool straddles(const char *base, size_t bytes) {
+    if (!crn_space.low || !crn_space.graveyard) return false;
+    const char *low = base < crn_space.low ? base : crn_space.low;
+    const char *high = base + bytes > crn_space.high ? base + bytes : crn_space.high;
+    return crn_space.graveyard >= low && crn_space.graveyard < high;
+}
+
 static unsigned widest_shadow(void) {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
     return 41;
@@ -51,6 +70,7 @@ static unsigned widest_shadow(void) {
 bool crn_space_init(void) {
     crn_space.segment_kinds = crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
+    reserve_graveyard();
     for (unsigned bits = widest_shadow(); bits >= 30; bits--) {
         if (reserve_shadows(bits)) return true;
     }
@@ -77,7 +97,7 @@ static char *reserve_region(size_t bytes) {
     char *base = NULL;
     while (rejected_count < 16) {
         base = crn_os_reserve(bytes, CRN_SEGMENT_BYTES);
-        if (!base || !folds(base, bytes)) break;
+        if (!base || (!folds(base, bytes) && !straddles(base, bytes))) break;
         rejected[rejected_count++] = base;
         base = NULL;
     }

@@ -56,8 +56,10 @@ struct crn_region {
 struct crn_space {
     uint8_t *segment_kinds; /* indexed by address >> 22; atomic */
     uint8_t *mark_bits, *root_bits, *deleted_bits;
-    char *low, *high; /* of all regions */
-    uintptr_t mask;   /* == cairn_runtime.log_mask */
+    char *low, *high; /* of all regions; the graveyard lies outside */
+    char *graveyard;  /* never mapped; tombstones point here, see safety/; NULL: no room */
+    size_t graveyard_bytes;
+    uintptr_t mask; /* == cairn_runtime.log_mask */
 };
 extern struct crn_space crn_space;
 
