@@ -309,6 +309,28 @@ static void delete_works_in_another_heap(void **state) {
     assert_false(cairn_is_deleted(copy));
 }
 
+/* A field that holds a tombstone is not counted, wherever heaps lie. */
+static void tombstones_in_fields_are_no_references(void **state) {
+    (void)state;
+    Node *holder = cairn_new(Node);
+    cairn_set(&holder->next, cairn_new(Node));
+    cairn_set(&holder->other, cairn_new(Node));
+    cairn_collect(CAIRN_COUNT);
+    cairn_delete_ref(&holder->next);
+    cairn_delete_ref(&holder->other);
+    cairn_heap *heaps[6];
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(cairn_heap_create(NULL, &heaps[i]), CAIRN_OK);
+        assert_non_null(cairn_new_in(heaps[i], Node));
+        cairn_collect(i % 2 ? CAIRN_TRACE : CAIRN_COUNT);
+    }
+    cairn_set(&holder->next, NULL);
+    cairn_collect(CAIRN_COUNT);
+    cairn_delete(holder); /* gives the other one up */
+    for (int i = 0; i < 6; i++) assert_int_equal(cairn_heap_destroy(heaps[i]), CAIRN_OK);
+    cairn_collect(CAIRN_TRACE);
+}
+
 /* ---- Errors ---- */
 
 static void wrong_deletes_report(void **state) {
@@ -353,7 +375,7 @@ static void *delete_contested(void *unused) {
         cairn_blocking_begin();
         pthread_barrier_wait(&barrier);
         cairn_blocking_end();
-        Node *mine = contested;
+        Node *volatile mine = contested;
         if (setjmp(thread_caught) == 0) {
             cairn_delete(mine);
             __atomic_fetch_add(&won, 1, __ATOMIC_SEQ_CST);
@@ -407,6 +429,7 @@ int main(void) {
                                         end_place),
         cmocka_unit_test_setup_teardown(slot_waits_while_it_is_pinned, make_place, end_place),
         cmocka_unit_test(delete_works_in_another_heap),
+        cmocka_unit_test(tombstones_in_fields_are_no_references),
         cmocka_unit_test(wrong_deletes_report),
         cmocka_unit_test(racing_deletes_have_one_winner),
     };
