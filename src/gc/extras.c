@@ -16,6 +16,8 @@ static struct crn_extra *news; /* of the epoch under way */
 void crn_extras_count(void) {
     news = crn_extras_news_take();
     for (struct crn_extra *extra = news; extra; extra = extra->next_news) {
+        crn_gc.workers[0].entries++;
+        if (extra->next_news) CRN_PREFETCH(extra->next_news);
         if (extra->pin_count && !extra->is_pin_counted) {
             extra->is_pin_counted = true;
             crn_count_increment(extra->object);

@@ -79,6 +79,7 @@ static bool note_finalizable(void *object) {
     struct crn_extra *extra = crn_extra_make_locked(shard, object, crn_block_of_start(object));
     if (extra) extra->finalizer = CRN_FINALIZER_WANTED;
     crn_extras_unlock(shard);
+    crn_extras_pace();
     return extra != NULL;
 }
 

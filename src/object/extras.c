@@ -2,7 +2,7 @@
  *
  * The table of extras: from an object's address to its extra.
  *
- * Sixty-four shards by address, each with its lock, its table and its free list, so that threads
+ * Sixty-four shards by page, each with its lock, its table and its free list, so that threads
  * that make finalizable objects or weak references seldom meet. A block that has such objects says
  * so (has_extras): other deaths never look here.
  *
@@ -20,7 +20,14 @@
  */
 #include "object/object.h"
 
-enum { SHARD_BITS = 6, SHARDS = 1 << SHARD_BITS, FIRST_BUCKETS = 16, SEGMENTS = 28, BATCH = 64 };
+enum {
+    SHARD_BITS = 6,
+    SHARDS = 1 << SHARD_BITS,
+    FIRST_BUCKETS = 16,
+    SEGMENTS = 28,
+    BATCH = 64,
+    PAGE_SHIFT = 12
+};
 
 struct crn_shard {
     _Alignas(128) struct crn_lock lock;
@@ -33,12 +40,14 @@ static struct crn_shard shards[SHARDS];
 
 /* ---- Buckets ---- */
 
-static uint64_t hash(const void *object) {
-    return ((uintptr_t)object >> CRN_GRANULE_SHIFT) * 0x9e3779b97f4a7c15u;
+/* Neighbours in a page are neighbours in the table: objects that are made one after the other,
+ * which is the rule, find shard, buckets and extras in the cache. Pages are scattered. */
+static uint64_t hash_page(const void *object) {
+    return ((uintptr_t)object >> PAGE_SHIFT) * 0x9e3779b97f4a7c15u;
 }
 
 static struct crn_shard *shard_of(const void *object) {
-    return &shards[hash(object) >> (64 - SHARD_BITS)];
+    return &shards[hash_page(object) >> (64 - SHARD_BITS)];
 }
 
 static struct crn_extra **bucket_at(const struct crn_shard *shard, size_t index) {
@@ -50,7 +59,8 @@ static struct crn_extra **bucket_at(const struct crn_shard *shard, size_t index)
 /* The shard has at least one bucket. */
 static size_t index_of(const struct crn_shard *shard, const void *object) {
     size_t mask = ((size_t)2 << crn_log2(shard->bucket_count)) - 1;
-    size_t index = (size_t)(hash(object) >> 16) & mask;
+    size_t granule = ((uintptr_t)object & (((uintptr_t)1 << PAGE_SHIFT) - 1)) >> CRN_GRANULE_SHIFT;
+    size_t index = ((size_t)(hash_page(object) >> 16) + granule) & mask;
     return index < shard->bucket_count ? index : index & (mask >> 1);
 }
 
@@ -106,6 +116,15 @@ void crn_extra_tell_locked(struct crn_shard *shard, struct crn_extra *extra) {
     extra->is_news = true;
     extra->next_news = shard->news;
     shard->news = extra;
+    crn_self()->news_count++;
+}
+
+/* An epoch pays for news as it does for logged stores: so they count towards the next one alike. */
+void crn_extras_pace(void) {
+    struct crn_thread *self = crn_self();
+    if (self->news_count < CRN_LOG_ENTRIES) return;
+    self->news_count = 0;
+    crn_hooks.logged();
 }
 
 static bool refill(struct crn_shard *shard) {
@@ -166,6 +185,7 @@ struct crn_extra *crn_extra_enter(void *object, struct crn_shard **shard, const 
 
 void crn_extra_leave(struct crn_shard *shard) {
     crn_extras_unlock(shard);
+    crn_extras_pace();
     crn_leave();
 }
 

@@ -72,6 +72,8 @@ void crn_extra_tell_locked(struct crn_shard *shard, struct crn_extra *extra);
  * pointer that is no object is reported, outside of the section and of every lock. */
 struct crn_extra *crn_extra_enter(void *object, struct crn_shard **shard, const char *caller);
 void crn_extra_leave(struct crn_shard *shard);
+/* Whoever told something calls this in its section, with no lock held; may collect. */
+void crn_extras_pace(void);
 
 /* While the world is stopped: takes the whole news off the shards, linked by next_news. */
 struct crn_extra *crn_extras_news_take(void);

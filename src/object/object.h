@@ -94,6 +94,7 @@ struct crn_thread {
     jmp_buf registers;           /* at cairn_blocking_begin */
     struct crn_log_chunk *log;   /* current and full ones */
     struct crn_log_chunk *spare; /* so that a store never fails for memory */
+    size_t news_count;           /* extras told since crn_hooks.logged was last called for them */
     struct crn_cache *caches;    /* the default heap's first */
     struct crn_range locals[CRN_THREAD_RANGES]; /* thread-locals of loaded objects */
     size_t local_count;
