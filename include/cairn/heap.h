@@ -206,8 +206,10 @@ typedef struct cairn_options {
 /* Make a heap of its own. Options NULL: defaults. References may not cross heaps. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_create(const cairn_options *options,
                                                          cairn_heap **heap);
-/* End a heap and give back all its memory at once. Runs no finalizers; weak references into it read
- * as NULL. No other thread may use the heap any more. The default heap cannot be destroyed. */
+/* End a heap and give back all its memory at once. Runs no finalizers and no cleanups of objects
+ * that live, and waits for a finalizer of the heap that runs; weak references into it read as NULL.
+ * No other thread may use the heap any more. CAIRN_ERROR_ARGUMENT: NULL or the default heap.
+ * CAIRN_ERROR_BUSY: called in a finalizer of the heap. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_heap_destroy(cairn_heap *heap);
 /* The heap that holds the address, NULL if none. */
 CAIRN_API cairn_heap *cairn_heap_of(const void *address);
