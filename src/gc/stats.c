@@ -41,7 +41,7 @@ static void fill_deaths(const cairn_heap *heap, cairn_stats *stats) {
     stats->freed_by_trace_objects = core->freed_trace_objects - by_trace->objects;
     stats->freed_by_delete_bytes = by_count->bytes + young->bytes + by_trace->bytes;
     stats->freed_by_delete_objects = by_count->objects + young->objects + by_trace->objects;
-    stats->deleted_objects = core->deleted_objects;
+    stats->deleted_objects = __atomic_load_n(&core->deleted_objects, __ATOMIC_RELAXED);
     stats->waiting_objects = __atomic_load_n(&heap->waiting_objects, __ATOMIC_RELAXED);
 }
 

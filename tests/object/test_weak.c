@@ -6,6 +6,8 @@
  */
 #include "../test.h"
 
+#include <sched.h>
+
 typedef struct Holder {
     NodeRef strong;
     cairn_weak weak, more[2];
@@ -219,42 +221,45 @@ static void weak_set_and_get_race_with_collections(void **state) {
     shared = NULL;
 }
 
-/* Two threads make the first weak reference to one object at once: both read it, and it has one
+/* Two threads make the first weak reference to one object at once, again and again: it has one
  * cell, so that its end clears both. */
-static pthread_barrier_t barrier;
+enum { RACES = 5000 };
 static Node *target;
 static Holder *holders[2];
+static int round_number, done;
 
 static void *set_first(void *own) {
-    cairn_blocking_begin();
-    pthread_barrier_wait(&barrier);
-    cairn_blocking_end();
-    if (!cairn_weak_set(&((Holder *)own)->weak, target)) abort();
-    return NULL;
-}
-
-__attribute__((noinline)) static void race_once(void) {
-    target = cairn_make(Node, .value = 5);
-    pthread_t threads[2];
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, set_first, holders[i]), 0);
+    for (int i = 1; i <= RACES; i++) {
+        while (__atomic_load_n(&round_number, __ATOMIC_ACQUIRE) < i) sched_yield();
+        if (!cairn_weak_set(&((Holder *)own)->weak, target)) abort();
+        __atomic_fetch_add(&done, 1, __ATOMIC_RELEASE);
     }
-    cairn_blocking_begin();
-    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
-    cairn_blocking_end();
-    assert_ptr_equal(cairn_weak_get(&holders[0]->weak), target);
-    assert_ptr_equal(holders[0]->weak.cell, holders[1]->weak.cell);
+    return NULL;
 }
 
 static void racing_first_sets_share_a_cell(void **state) {
     (void)state;
-    pthread_barrier_init(&barrier, NULL, 2);
-    for (int i = 0; i < 2; i++) holders[i] = cairn_new(Holder);
-    for (int i = 0; i < 300; i++) race_once();
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        holders[i] = cairn_new(Holder);
+        assert_int_equal(pthread_create(&threads[i], NULL, set_first, holders[i]), 0);
+    }
+    int differ = 0;
+    for (int i = 1; i <= RACES; i++) {
+        target = cairn_make(Node, .value = 5);
+        __atomic_store_n(&round_number, i, __ATOMIC_RELEASE);
+        while (__atomic_load_n(&done, __ATOMIC_ACQUIRE) < 2 * i) sched_yield();
+        differ += holders[0]->weak.cell != holders[1]->weak.cell;
+        if (i % 500 == 0) cairn_collect(CAIRN_COUNT);
+    }
+    cairn_blocking_begin();
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    cairn_blocking_end();
+    assert_int_equal(differ, 0);
+    assert_ptr_equal(cairn_weak_get(&holders[0]->weak), target);
     cairn_delete(target);
     assert_null(cairn_weak_get(&holders[0]->weak));
     assert_null(cairn_weak_get(&holders[1]->weak));
-    pthread_barrier_destroy(&barrier);
 }
 
 int main(void) {
