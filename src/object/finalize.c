@@ -25,7 +25,8 @@ static struct crn_extra *finalized;                               /* their held 
 static uint32_t calls_ready;                                      /* futex word; atomic */
 static uint32_t returned; /* finalizers that have; futex word; atomic */
 static bool has_thread;   /* atomic */
-static CAIRN_THREAD_LOCAL_ const cairn_heap *finalizing; /* whose finalizer this thread runs */
+static CAIRN_THREAD_LOCAL_ const cairn_heap *finalizing
+    __attribute__((tls_model("initial-exec"))); /* whose finalizer this thread runs */
 
 /* ---- Deaths ---- */
 

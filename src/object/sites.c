@@ -20,7 +20,7 @@ static struct cairn_site **sites; /* atomic; by number, from 1 */
 static uint32_t site_count = 1;
 static int thread_ids[THREADS_MAX]; /* by number, from 1 */
 static uint32_t thread_count = 1;
-static CAIRN_THREAD_LOCAL_ uint32_t thread_number;
+static CAIRN_THREAD_LOCAL_ uint32_t thread_number __attribute__((tls_model("initial-exec")));
 
 static uint32_t number_of_site(struct cairn_site *site) {
     uint32_t number = __atomic_load_n(&site->number, __ATOMIC_ACQUIRE);
