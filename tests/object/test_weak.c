@@ -6,6 +6,8 @@
  */
 #include "../test.h"
 
+#include <sched.h>
+
 typedef struct Holder {
     NodeRef strong;
     cairn_weak weak, more[2];
@@ -168,7 +170,7 @@ static void weak_crosses_heaps(void **state) {
 /* Threads set weak references to shared objects while those are replaced and collections run. */
 enum { SHARED = 16, THREADS = 3, ROUNDS = 4000 };
 static NodeRef *shared;
-static int is_over;
+static int is_over, steps;
 
 static void *set_and_get(void *argument) {
     uint64_t random = (uint64_t)(uintptr_t)argument * 0x9e3779b97f4a7c15u + 1;
@@ -177,6 +179,7 @@ static void *set_and_get(void *argument) {
     for (int i = 0; i < ROUNDS; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         size_t at = (random >> 33) % SHARED;
+        __atomic_fetch_add(&steps, 1, __ATOMIC_RELAXED);
         Node *node = cairn_load(&shared[at]);
         if (node && !cairn_weak_set(&own->weak, node)) abort();
         if (i % 3 == 0) cairn_set(&shared[at], cairn_make(Node, .value = 1000 + i));
@@ -190,8 +193,16 @@ static void *set_and_get(void *argument) {
     return (void *)(intptr_t)found;
 }
 
+/* As often as the others get anything done: the world lock is not fair. */
 static void *collect_all_the_time(void *unused) {
-    while (!__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) cairn_collect(CAIRN_COUNT);
+    while (!__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) {
+        int seen = __atomic_load_n(&steps, __ATOMIC_RELAXED);
+        cairn_collect(CAIRN_COUNT);
+        while (__atomic_load_n(&steps, __ATOMIC_RELAXED) < seen + 20 &&
+               !__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) {
+            sched_yield();
+        }
+    }
     return unused;
 }
 
