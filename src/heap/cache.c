@@ -126,7 +126,7 @@ static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
     block->young_end = cursor->next;
     __atomic_store_n(&block->cursor, NULL, __ATOMIC_RELEASE); /* see is_young_now */
     block->is_fresh = false;
-    block->state = CRN_BLOCK_SPENT;
+    __atomic_store_n(&block->state, CRN_BLOCK_SPENT, __ATOMIC_RELAXED);
     run->block = NULL;
     cursor->limit = NULL;
     __atomic_store_n(&cursor->next, NULL, __ATOMIC_RELEASE);

@@ -325,8 +325,9 @@ struct crn_block *crn_block_of_interior(const void *address) {
     size_t index = (size_t)(a - memory) >> CRN_BLOCK_SHIFT;
     if (index < CRN_FIRST_BLOCK) return NULL;
     struct crn_block *block = block_at(segment, index);
-    if (block->state == CRN_BLOCK_BODY) block -= block->body_of;
-    return block->state == CRN_BLOCK_FREE ? NULL : block;
+    /* Another thread may be leaving the block: active and spent are as good. */
+    if (__atomic_load_n(&block->state, __ATOMIC_RELAXED) == CRN_BLOCK_BODY) block -= block->body_of;
+    return __atomic_load_n(&block->state, __ATOMIC_RELAXED) == CRN_BLOCK_FREE ? NULL : block;
 }
 
 /* While other threads run, the block's cursor may be about to leave it: then young_end, which was
