@@ -27,7 +27,7 @@ if [ "${1:-}" = quick ]; then
     QUICK=yes
     shift
 fi
-WORKLOADS=${*:-trees churn churn16 threads store rings roots untyped bigarray empty types}
+WORKLOADS=${*:-trees churn churn16 threads store rings roots untyped bigarray empty types weak}
 ROUNDS=${ROUNDS:-${QUICK:+1}}
 ROUNDS=${ROUNDS:-3}
 RUN_LIMIT_S=1200
@@ -371,6 +371,13 @@ run_types() {
     table types_threads "types: $threads threads times $thread_types types" wall_s
     bar "RSS below 100 MiB" "$(median types cairn rss_mib)" most 99.9
     bar "RSS with threads below 256 MiB" "$(median types_threads cairn rss_mib)" most 255.9
+}
+
+run_weak() {
+    measure_all weak cairn weak "$(size 1000000 20000)" "$(size 200 20)"
+    table weak "extras: living weak targets, finalizable and pinned objects" extra_us plain_us \
+        set_ns new_ns pin_ns get_ns pause_max_ms
+    bar "extras add less than 100 us to an epoch" "$(median weak cairn extra_us)" most 100
 }
 
 # ---- The run ---------------------------------------------------------------------------

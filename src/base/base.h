@@ -42,6 +42,15 @@
         crn_sp_;                                                                                   \
     })
 #endif
+/* Loads stay in order with loads, stores with stores, across this. ThreadSanitizer knows no fences:
+ * what is on both sides must not be instrumented. */
+#if defined(__x86_64__)
+#define CRN_FENCE() __asm__ volatile("" ::: "memory")
+#elif defined(__aarch64__)
+#define CRN_FENCE() __asm__ volatile("dmb ish" ::: "memory")
+#else
+#define CRN_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#endif
 #define CRN_PREFETCH(address) __builtin_prefetch((address), 1, 3)
 #define CRN_PREFETCH_READ(address) __builtin_prefetch((address), 0, 3)
 /* Conservative scans read stacks and foreign memory on purpose: no sanitizer may object. */

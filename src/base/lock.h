@@ -4,8 +4,9 @@
  * no stopped thread ever holds it and a collection may take it.
  *
  * Ranks, taken in ascending order: newcomers (threads that the registry does not know yet, and a
- * fork), world (a collection), threads (the registry), heap (blocks of
- * one heap), extras (weak cells, cleanups, pins), types, meta (the runtime's own memory).
+ * fork), world (a collection), threads (the registry), heap (blocks of one heap), extras (weak
+ * cells, cleanups, pins; by shard), calls (finalizers, cleanups), types, meta (the runtime's own
+ * memory).
  */
 #ifndef CRN_LOCK_H
 #define CRN_LOCK_H

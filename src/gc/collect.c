@@ -215,8 +215,12 @@ static bool start(void) {
     return crn_pace_init() && crn_stop_init();
 }
 
-const struct crn_hooks crn_hooks = {allocated,         logged,        emergency,
-                                    crn_stop_if_asked, crn_gate_wait, start};
+static void give_back(void *object) {
+    crn_push(&crn_gc.workers[0].decrements, object);
+}
+
+const struct crn_hooks crn_hooks = {allocated,     logged, emergency, crn_stop_if_asked,
+                                    crn_gate_wait, start,  give_back};
 
 /* ---- Destroying a heap
  * -------------------------------------------------------------------------------------- */
@@ -256,12 +260,6 @@ static void purge_pages(cairn_heap *heap) {
     crn_heap_close_pages(&heap->core);
 }
 
-static void drop_extra(struct crn_extra *extra, void *context) {
-    const cairn_heap *heap = context;
-    if (extra->cell && is_in(heap, extra->object)) extra->cell->target = NULL;
-    if (is_in(heap, extra->object)) crn_extra_remove_locked(extra);
-}
-
 static void purge_thread(const cairn_heap *heap, struct crn_thread *thread) {
     for (struct crn_cache **at = &thread->caches, *cache; (cache = *at) != NULL;) {
         if (cache->heap != &heap->core) {
@@ -275,21 +273,52 @@ static void purge_thread(const cairn_heap *heap, struct crn_thread *thread) {
     }
 }
 
+/* Stops the world with no log entry left, so that only queues, roots and extras can name the heap,
+ * and with no finalizer of the heap running; takes the world lock. */
+static void stop_without_finalizers(cairn_heap *heap) {
+    for (;;) {
+        uint32_t seen = crn_finalizers_returned();
+        crn_world_take();
+        run_locked(CAIRN_COUNT, false);
+        crn_world_stop();
+        if (crn_finalizers_purge(heap)) return;
+        crn_world_start();
+        crn_world_release();
+        crn_finalizers_wait(seen);
+    }
+}
+
+/* Weak fields hold counts on cells, which lie in the default heap. */
+static void give_back_cell(void **field, void *context) {
+    struct crn_block *block = context;
+    void *value = crn_field_value(block, *field);
+    if (value && !crn_is_foreign(value) && !is_in((cairn_heap *)block->heap, value)) {
+        crn_push(&crn_gc.workers[0].decrements, value);
+    }
+}
+
+static void give_back_cells(struct crn_block *block, void *context) {
+    (void)context;
+    if (block->content != CRN_EXACT || !block->type->has_weak) return;
+    size_t step = crn_object_bytes(block);
+    for (char *object = block->base; object < block->end; object += step) {
+        if (*crn_count_of(object)) crn_each_field(block, object, give_back_cell, block);
+    }
+}
+
 cairn_status cairn_heap_destroy(cairn_heap *heap) {
     if (!heap || heap == crn_default_heap) return CAIRN_ERROR_ARGUMENT;
-    crn_finalizers_purge(is_in, heap);
+    if (crn_is_finalizing(heap)) return CAIRN_ERROR_BUSY;
     crn_enter();
-    crn_world_take();
-    /* An epoch settles every log entry, so that only queues and roots can name the heap. */
-    run_locked(CAIRN_COUNT, false);
-    crn_world_stop();
+    stop_without_finalizers(heap);
     purge_pages(heap);
     purge_stack(heap, &crn_gc.workers[0].decrements);
     purge_stack(heap, &crn_gc.postponed);
     purge_stack(heap, &crn_gc.husks);
     purge_stack(heap, &crn_gc.roots[0]);
     purge_stack(heap, &crn_gc.roots[1]);
-    crn_extras_each_locked(drop_extra, heap);
+    crn_heap_each_block(&heap->core, give_back_cells, NULL);
+    crn_extras_drop(heap);
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         purge_thread(heap, thread);
     }

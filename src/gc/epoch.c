@@ -48,43 +48,8 @@ static void root_word(void *word) {
 /* ---- Around them
  * ------------------------------------------------------------------------------------------ */
 
-static void root_extra(struct crn_extra *extra, void *context) {
-    (void)context;
-    if (extra->pin_count) crn_root_object(extra->object);
-    if (extra->cell) crn_root_object((char *)extra->cell);
-}
-
-static void give_back_held(void *object, void *context) {
-    (void)context;
+static void give_back_held(void *object) {
     crn_push(&crn_gc.workers[0].decrements, object);
-}
-
-/* Young objects that have extras: those that nobody counted are dead now. */
-static void judge_young(struct crn_extra *extra, void *context) {
-    (void)context;
-    if (!extra->is_young) return;
-    extra->is_young = false;
-    if (*crn_count_of(extra->object) == 0) crn_push(&crn_gc.workers[0].grey, extra->object);
-}
-
-static void judge_young_extras(void) {
-    crn_lock_acquire(&crn_extras_lock);
-    crn_extras_each_locked(judge_young, NULL);
-    crn_lock_release(&crn_extras_lock);
-    struct crn_stack *grey = &crn_gc.workers[0].grey;
-    size_t dead_count = grey->count;
-    for (size_t i = 0; i < dead_count; i++) {
-        char *object = grey->items[i];
-        /* One that lived on to be finalized counts what it refers to, perhaps a later one of these.
-         */
-        if (*crn_count_of(object) == 0 && crn_extra_died(object, crn_block_of_start(object))) {
-            crn_count_increment(object);
-        }
-    }
-    size_t added = grey->count - dead_count;
-    memmove(grey->items, grey->items + dead_count, added * sizeof(void *));
-    grey->count = added;
-    crn_count_drain();
 }
 
 static void unroot_last(void) {
@@ -209,14 +174,14 @@ void crn_epoch_run(bool is_bounded) {
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();
     crn_scan_roots(root_word);
-    crn_extras_each_locked(root_extra, NULL);
     uint64_t rooted = crn_os_now_ns();
+    crn_extras_count();
     crn_count_logs();
     crn_untyped_ask();
     crn_untyped_renew();
-    crn_finalized_take(give_back_held, NULL);
+    crn_finalized_take(give_back_held);
     unroot_last();
-    judge_young_extras();
+    crn_extras_judge_young();
     crn_untyped_renew();
     take_spare_chunks();
     settle_threads();

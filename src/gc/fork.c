@@ -100,7 +100,7 @@ static void after_fork_in_child(void) {
         crn_team_forget_others();
         crn_handovers_forget_others();
         crn_os_pages_after_fork();
-        crn_finalizers_forget_thread();
+        crn_finalizers_forget_others();
         crn_reclaim_forget_thread();
     }
     after_fork();

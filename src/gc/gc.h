@@ -4,7 +4,8 @@
  *
  * One thread, the coordinator, holds the world lock and does a collection while all others stand
  * still. Right after an epoch, for every mature object below 255: count == fields that refer to it
- * + rooted + held for its finalizer + queued decrements
+ * + rooted + what its extra owns (pinned, held for its finalizer, a living target's cell) + queued
+ * decrements
  */
 #ifndef CRN_GC_H
 #define CRN_GC_H
@@ -170,6 +171,11 @@ void crn_root_object(char *object);
 void crn_trace_run(void);
 void crn_verify(void);
 void crn_heap_check(cairn_heap *heap);
+
+/* extras.c: before the logs are counted; after; and every count that extras own, once for each. */
+void crn_extras_count(void);
+void crn_extras_judge_young(void);
+void crn_extras_each_count(void (*visit)(void *object));
 
 /* pace.c */
 bool crn_pace_init(void);

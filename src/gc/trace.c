@@ -134,27 +134,32 @@ static bool is_marked(const char *object) {
     return crn_bit_get(crn_mark_bit(object));
 }
 
-static void mark_held(void *object, void *context) {
-    (void)context;
+/* What an extra owns a count on lives. Cells of dead targets too, until the next epoch has taken
+ * that count: the sweep then never frees what is queued. */
+static void mark_counted(void *object) {
+    if (*crn_count_of(object) == 255) note_stuck(object);
     mark(object);
 }
 
-/* A dead object with a finalizer lives until that has run, and all that it refers to with it. */
+/* A dead object that wants its finalizer lives until that has run, and all that it refers to. The
+ * counting is over, so its stack of what waits is free. */
 static void judge_finalizable(struct crn_extra *extra, void *context) {
     (void)context;
-    char *object = extra->object;
-    bool is_due = extra->is_finalizable && !extra->is_finalized && !extra->is_deleted;
-    if (is_due && !is_marked(object)) crn_push(&crn_gc.workers[0].decrements, object);
+    bool is_due = extra->finalizer == CRN_FINALIZER_WANTED && !is_marked(extra->object);
+    if (is_due) crn_push(&crn_gc.deferred, extra->object);
 }
 
 static void mark_finalizable(void) {
-    crn_extras_each_locked(judge_finalizable, NULL);
-    struct crn_stack *due = &crn_gc.workers[0].decrements;
+    crn_extras_each(judge_finalizable, NULL);
+    struct crn_stack *due = &crn_gc.deferred;
     while (due->count) {
         char *object = due->items[--due->count];
-        if (!crn_extra_died(object, crn_block_of_start(object))) continue;
+        crn_extra_dies(object, crn_block_of_start(object), CRN_DEATH_BY_TRACE);
         uint8_t *count = crn_count_of(object);
-        if (*count != 255) ++*count;
+        if (*count == 255)
+            note_stuck(object);
+        else
+            ++*count; /* the held count */
         mark(object);
     }
     drain_marks();
@@ -204,7 +209,7 @@ static void give_back_block(struct crn_block *block, void *context) {
 }
 
 static void free_dead(struct crn_block *block, char *object) {
-    if (block->has_extras && crn_extra_died(object, block)) return;
+    if (block->has_extras && crn_extra_dies(object, block, CRN_DEATH_BY_TRACE)) return;
     crn_object_free(block, object);
 }
 
@@ -227,9 +232,7 @@ static void lower_stuck(void) {
         char *object = tallies[i].object;
         if (!object) continue;
         size_t count = tallies[i].count + crn_bit_get(crn_root_bit(object, crn_gc.parity));
-        struct crn_block *block = crn_block_of_start(object);
-        /* One whose finalizer is due holds a count besides: it stays stuck until that is over. */
-        if (count > 0 && count < 255 && !block->has_extras) *crn_count_of(object) = (uint8_t)count;
+        if (count > 0 && count < 255) *crn_count_of(object) = (uint8_t)count;
     }
     crn_meta_free(tallies, tally_capacity * sizeof(*tallies));
     tallies = NULL;
@@ -254,7 +257,7 @@ void crn_trace_run(void) {
     is_tally_lost = false;
     struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
     for (size_t i = 0; i < roots->count; i++) mark(roots->items[i]);
-    crn_finalizers_pending(mark_held, NULL);
+    crn_extras_each_count(mark_counted);
     drain_marks();
     mark_finalizable();
     crn_untyped_forget(is_marked);

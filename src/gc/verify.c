@@ -3,8 +3,8 @@
  * Auditors, run after collections in audit builds and with CAIRN_VERIFY=1.
  *
  * Heap: in every block, live is the number of nonzero counts at slot starts, and no other granule
- * has one. Counts: for every mature object below 255, count == fields + rooted + held + queued
- * decrements.
+ * has one. Counts: for every mature object below 255, count == fields + rooted + owned by extras
+ * (pinned, held, cells) + queued decrements.
  */
 #include "gc/gc.h"
 
@@ -64,8 +64,7 @@ static void compare_block(struct crn_block *block, void *context) {
     each_object(block, compare_object);
 }
 
-static void add_held(void *object, void *context) {
-    (void)context;
+static void add_owned(void *object) {
     add_one(object);
 }
 
@@ -87,7 +86,7 @@ void crn_verify(void) {
     for (size_t i = 0; i < crn_gc.postponed.count; i++) add_one(crn_gc.postponed.items[i]);
     if (crn_gc.dismantling) add_one(crn_gc.dismantling);
     for (size_t i = 0; i < crn_gc.dismantled.count; i++) add_one(crn_gc.dismantled.items[i]);
-    crn_finalizers_pending(add_held, NULL);
+    crn_extras_each_count(add_owned);
     crn_untyped_each_held(add_held_by_page);
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, compare_block, NULL);

@@ -80,6 +80,7 @@ static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, str
     if (!block->is_fresh) {
         memset(from, 0, (size_t)(to - from));
         if (block->content == CRN_EXACT) clear_log_bits(from, to);
+        crn_region_sites_forget(&block->heap->region, from, to);
     }
     cache->unreported_bytes += (uint64_t)(to - from);
     cursor->limit = to;
@@ -128,12 +129,13 @@ static void open_run(const struct crn_block *block, struct cairn_cursor *cursor,
 static void leave(struct cairn_cursor *cursor, struct crn_run *run) {
     struct crn_block *block = run->block;
     block->young_end = cursor->next;
-    block->cursor = NULL;
+    __atomic_store_n(&block->cursor, NULL, __ATOMIC_RELEASE); /* see is_young_now */
     block->is_fresh = false;
-    /* Relaxed: to a slice that looks meanwhile, active and spent are the same. */
+    /* Relaxed: to who looks meanwhile, active and spent are the same. */
     __atomic_store_n(&block->state, CRN_BLOCK_SPENT, __ATOMIC_RELAXED);
     run->block = NULL;
-    cursor->next = cursor->limit = NULL;
+    cursor->limit = NULL;
+    __atomic_store_n(&cursor->next, NULL, __ATOMIC_RELEASE);
 }
 
 static bool next_run(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run,

@@ -441,8 +441,22 @@ struct crn_block *crn_block_of_interior(const void *address) {
     size_t index = (size_t)(a - memory) >> CRN_BLOCK_SHIFT;
     if (index < CRN_FIRST_BLOCK) return NULL;
     struct crn_block *block = block_at(segment, index);
-    if (block->state == CRN_BLOCK_BODY) block -= block->body_of;
-    return block->state == CRN_BLOCK_FREE ? NULL : block;
+    /* Another thread may be leaving the block: active and spent are as good. */
+    if (__atomic_load_n(&block->state, __ATOMIC_RELAXED) == CRN_BLOCK_BODY) block -= block->body_of;
+    return __atomic_load_n(&block->state, __ATOMIC_RELAXED) == CRN_BLOCK_FREE ? NULL : block;
+}
+
+/* While other threads run, the block's cursor may be about to leave it: then young_end, which was
+ * stored before, says the same. A cursor that has left belongs to another block. */
+static CRN_NO_SANITIZE bool is_young_now(const struct crn_block *block, const char *slot) {
+    const volatile struct crn_block *now = block;
+    for (;;) {
+        const volatile struct cairn_cursor *cursor = now->cursor;
+        CRN_FENCE();
+        const char *end = cursor ? cursor->next : now->young_end;
+        CRN_FENCE();
+        if (now->cursor == cursor) return slot >= now->young_begin && slot < end;
+    }
 }
 
 char *crn_object_of(const void *address, struct crn_block **out) {
@@ -457,7 +471,7 @@ char *crn_object_of(const void *address, struct crn_block **out) {
     }
     /* Relaxed: a slice may lower it meanwhile, but not to zero for what the program reaches. */
     uint8_t count = __atomic_load_n(crn_count_of(slot), __ATOMIC_RELAXED);
-    if (count == 0 && !crn_is_young(block, slot)) return NULL;
+    if (count == 0 && !is_young_now(block, slot)) return NULL;
     *out = block;
     return slot;
 }

@@ -27,6 +27,7 @@ struct crn_type {
     bool is_mapped;      /* every reference is plain and lies in the first 57 words */
     uint64_t *log_bits;  /* the log bits of a whole block of single objects, or NULL: not mapped */
     bool has_flex;
+    bool has_weak; /* some reference is a weak one, to a cell */
     bool is_pinned;
     size_t flex_offset; /* bytes */
     uint32_t *refs;     /* word indexes of plain references */

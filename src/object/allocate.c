@@ -73,13 +73,13 @@ static cairn_heap *chosen(cairn_heap *heap) {
     return heap ? heap : crn_default_heap;
 }
 
-/* The object's type and deletion state want an entry of their own. */
+/* In the section in which the object was made, or with the object on this thread's stack. */
 static bool note_finalizable(void *object) {
-    struct crn_block *block = crn_block_of_start(object);
-    crn_lock_acquire(&crn_extras_lock);
-    struct crn_extra *extra = crn_extra_make_locked(object, block);
-    if (extra) extra->is_finalizable = true;
-    crn_lock_release(&crn_extras_lock);
+    struct crn_shard *shard = crn_extras_lock(object);
+    struct crn_extra *extra = crn_extra_make_locked(shard, object, crn_block_of_start(object));
+    if (extra) extra->finalizer = CRN_FINALIZER_WANTED;
+    crn_extras_unlock(shard);
+    crn_extras_pace();
     return extra != NULL;
 }
 
@@ -115,6 +115,7 @@ static void *allocate_enter(cairn_heap *heap, const struct request *request) {
     if (!request->bin) {
         struct crn_block *block = crn_block_of_start(object);
         if (block->content == CRN_EXACT) set_log_bits(block);
+        crn_region_sites_forget(&block->heap->region, object, (char *)object + CRN_GRANULE);
     }
     return object;
 }
@@ -151,14 +152,10 @@ static void *new_enter(cairn_heap *heap, cairn_type *type) {
     return object;
 }
 
-void *cairn_new_type_in(cairn_heap *heap, cairn_type *type) {
+void *cairn_new_type_in_(cairn_heap *heap, cairn_type *type) {
     void *object = new_enter(heap, type);
     if (object) crn_leave();
     return object;
-}
-
-void *cairn_new_type(cairn_type *type) {
-    return cairn_new_type_in(NULL, type);
 }
 
 /* The contents are stored plainly: the object is young and no stop comes between. */
@@ -248,20 +245,20 @@ void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t 
     return object;
 }
 
-void *cairn_alloc_in(cairn_heap *heap, size_t bytes) {
+void *cairn_alloc_(cairn_heap *heap, size_t bytes) {
     return sized(heap, &crn_type_untyped, bytes, CRN_GRANULE);
 }
-void *cairn_alloc_bytes_in(cairn_heap *heap, size_t bytes) {
+void *cairn_alloc_bytes_(cairn_heap *heap, size_t bytes) {
     return sized(heap, &crn_type_bytes, bytes, CRN_GRANULE);
 }
 
 static bool is_alignment(size_t align) {
     return align != 0 && (align & (align - 1)) == 0 && align <= CRN_MIB(2);
 }
-void *cairn_alloc_aligned_in(cairn_heap *heap, size_t bytes, size_t align) {
+void *cairn_alloc_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
     return is_alignment(align) ? sized(heap, &crn_type_untyped, bytes, align) : NULL;
 }
-void *cairn_alloc_bytes_aligned_in(cairn_heap *heap, size_t bytes, size_t align) {
+void *cairn_alloc_bytes_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
     return is_alignment(align) ? sized(heap, &crn_type_bytes, bytes, align) : NULL;
 }
 
@@ -300,25 +297,25 @@ void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count) {
 /* ---- Strings
  * ------------------------------------------------------------------------------------------- */
 
-char *cairn_strndup_in(cairn_heap *heap, const char *text, size_t limit) {
+char *cairn_strndup_(cairn_heap *heap, const char *text, size_t limit) {
     CAIRN_REQUIRE(text, "cairn_strdup: the text is NULL");
     size_t length = strnlen(text, limit);
-    char *copy = cairn_alloc_bytes_in(heap, length + 1);
+    char *copy = cairn_alloc_bytes_(heap, length + 1);
     if (copy) memcpy(copy, text, length);
     return copy;
 }
 
-char *cairn_strdup_in(cairn_heap *heap, const char *text) {
-    return cairn_strndup_in(heap, text, SIZE_MAX / 4);
+char *cairn_strdup_(cairn_heap *heap, const char *text) {
+    return cairn_strndup_(heap, text, SIZE_MAX / 4);
 }
 
-char *cairn_format_in(cairn_heap *heap, const char *format, ...) {
+char *cairn_format_(cairn_heap *heap, const char *format, ...) {
     va_list arguments, again;
     va_start(arguments, format);
     va_copy(again, arguments);
     int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    char *text = length < 0 ? NULL : cairn_alloc_bytes_in(heap, (size_t)length + 1);
+    char *text = length < 0 ? NULL : cairn_alloc_bytes_(heap, (size_t)length + 1);
     if (text) vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
     return text;

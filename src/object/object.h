@@ -15,6 +15,7 @@
 #define CRN_OBJECT_H
 
 #include "heap/heap.h"
+#include "object/extras.h"
 #include "os/os.h"
 
 #include <cairn/cairn.h>
@@ -26,6 +27,11 @@ struct cairn_heap {
     struct crn_heap core;    /* first */
     struct cairn_heap *next; /* all heaps, under the world lock */
     size_t limit_bytes;
+    uint64_t waiting_objects; /* atomic; deleted, their slots not yet free */
+    struct crn_deleted {
+        uint64_t objects, bytes;
+    } deleted[CRN_DEATHS];       /* deleted ones whose slots were freed, by how */
+    uint32_t finalizers_running; /* atomic */
 };
 
 struct crn_settings {
@@ -96,9 +102,12 @@ struct crn_thread {
     size_t frame_bytes;   /* used of frame */
     _Alignas(sizeof(void *)) char frame[CRN_FRAME_BYTES]; /* of cairn_blocking_begin */
     struct crn_log_chunk *log;                            /* current and full ones */
-    struct crn_log_chunk *spare;    /* so that a store never fails for memory */
-    struct crn_cache *caches;       /* the default heap's first */
-    void *anchor;                   /* of its thread-locals, see os.h */
+    struct crn_log_chunk *spare;  /* so that a store never fails for memory */
+    size_t news_count;            /* extras told since crn_hooks.logged was last called for them */
+    struct crn_extra *finalizing; /* whose finalizers it runs, the innermost first */
+    struct crn_cleanup *cleaning; /* rings of cleanups that it runs, the innermost first */
+    struct crn_cache *caches;     /* the default heap's first */
+    void *anchor;                 /* of its thread-locals, see os.h */
     struct crn_range static_locals; /* where they are outside the stack */
     void **specifics[CRN_SPECIFIC_PIECES];
 };
@@ -170,6 +179,8 @@ struct crn_hooks {
     void (*poll)(void);          /* stand still if a stop is wanted */
     void (*gate)(void);          /* wait until the fork that has closed the gate is over */
     bool (*start)(void);         /* once */
+    /* While the world is stopped: takes back a count that an extra owned. */
+    void (*give_back)(void *object);
 };
 extern const struct crn_hooks crn_hooks;
 
@@ -184,7 +195,7 @@ CRN_INLINE void crn_gate_pass(void) {
 struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
 /* Whether any type has tagged words: set once, read in pauses. */
 extern bool crn_any_tagged;
-extern struct crn_type crn_type_bytes, crn_type_untyped, crn_type_cell;
+extern struct crn_type crn_type_bytes, crn_type_untyped;
 
 /* The value of a word of a field, as a reference: NULL for tagged bits. */
 CRN_INLINE void *crn_word_reference(const struct crn_type *type, uintptr_t word) {
@@ -257,49 +268,6 @@ CRN_INLINE void *crn_field_value(const struct crn_block *owner, void *value) {
     if (CRN_LIKELY(type->tagged_count == 0)) return value;
     return crn_word_reference(type, (uintptr_t)value);
 }
-
-/* ---- Extras: weak cells, cleanups, pins, finalizers, deleted objects
- * ---------------------------------------- */
-
-struct cairn_weak_cell {
-    void *target; /* NULL once the target is gone */
-};
-
-struct crn_cleanup {
-    struct crn_cleanup *next;
-    void (*function)(void *argument);
-    void *argument;
-};
-
-struct crn_extra {
-    void *object;
-    struct cairn_weak_cell *cell;
-    struct crn_cleanup *cleanups; /* in the order added */
-    size_t pin_count;
-    bool is_finalizable, is_finalized, is_deleted, is_young, is_held;
-};
-extern struct crn_lock crn_extras_lock;
-struct crn_extra *crn_extra_find_locked(const void *object);
-struct crn_extra *crn_extra_make_locked(void *object,
-                                        struct crn_block *block); /* NULL: no memory */
-void crn_extra_remove_locked(struct crn_extra *extra);
-void crn_extras_each_locked(void (*visit)(struct crn_extra *extra, void *context), void *context);
-/* While the world is stopped: called for an object whose count is zero. Returns whether it must
- * live on to be finalized; otherwise its weak cell is cleared and its cleanups are queued. */
-bool crn_extra_died(void *object, const struct crn_block *block);
-void crn_finalizers_signal(void);
-void crn_finalizers_start_thread(void);  /* if calls wait for one; outside every section */
-void crn_finalizers_forget_thread(void); /* in a forked child */
-/* No finalizer of a doomed object is called any more. Waits, outside every section, for those that
- * other threads run now; one that this thread runs will give back no count. */
-typedef bool crn_is_doomed(const void *context, const void *object);
-void crn_finalizers_purge(crn_is_doomed *is_doomed, const void *context);
-bool crn_pin_pending(void);
-size_t crn_waiting_count(void);
-/* Objects that finalizers ran on since the last call; each gives its count back at the epoch. */
-void crn_finalized_take(void (*visit)(void *object, void *context), void *context);
-/* Visits what the queue of calls still holds. */
-void crn_finalizers_pending(void (*visit)(void *object, void *context), void *context);
 
 /* ---- Roots that the program adds
  * ------------------------------------------------------------------------------ */

@@ -16,8 +16,6 @@ bool crn_any_tagged;
 struct crn_type crn_type_bytes = {.name = "bytes", .size = 1, .align = 16, .content = CRN_LEAF};
 struct crn_type crn_type_untyped = {
     .name = "untyped", .size = 1, .align = 16, .content = CRN_UNTYPED};
-struct crn_type crn_type_cell = {
-    .name = "weak cell", .size = sizeof(struct cairn_weak_cell), .align = 8, .content = CRN_LEAF};
 
 static const struct cairn_field reference_field = {0, sizeof(void *), NULL, CAIRN_FIELD_REF};
 cairn_type cairn_type_reference_[1] = {{.field_count = 1,
@@ -52,6 +50,7 @@ static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, ui
         }
         for (size_t at = 0; at < field->size; at += sizeof(void *)) {
             uint32_t word = (uint32_t)((offset + at) / sizeof(void *));
+            to->has_weak |= field->kind == CAIRN_FIELD_WEAK;
             if (field->kind == CAIRN_FIELD_WORD) {
                 if (words) words[to->tagged_count] = word;
                 to->tagged_count++;
@@ -121,9 +120,9 @@ static bool is_same(const struct crn_type *a, const struct crn_type *b) {
     return strcmp(a->name, b->name) == 0 && a->size == b->size && a->align == b->align &&
            a->content == b->content && a->ref_count == b->ref_count &&
            a->tagged_count == b->tagged_count && a->has_flex == b->has_flex &&
-           a->flex_offset == b->flex_offset && a->finalize == b->finalize &&
-           a->word_mask == b->word_mask && a->word_tag == b->word_tag &&
-           a->is_pinned == b->is_pinned &&
+           a->has_weak == b->has_weak && a->flex_offset == b->flex_offset &&
+           a->finalize == b->finalize && a->word_mask == b->word_mask &&
+           a->word_tag == b->word_tag && a->is_pinned == b->is_pinned &&
            (!a->ref_count || memcmp(a->refs, b->refs, a->ref_count * sizeof(uint32_t)) == 0) &&
            (!a->tagged_count ||
             memcmp(a->words, b->words, a->tagged_count * sizeof(uint32_t)) == 0);

@@ -43,6 +43,16 @@ static bool can_reserve(unsigned bits) {
     return trial != NULL;
 }
 
+/* Where tombstones point; not committed, in no region. */
+static void reserve_graveyard(void) {
+    size_t limit = crn_os_address_limit();
+    size_t bytes = limit == SIZE_MAX ? CRN_GIB(64) : crn_round_up(limit / 64, CRN_SEGMENT_BYTES);
+    for (; bytes >= CRN_SEGMENT_BYTES && !crn_space.graveyard; bytes /= 2) {
+        crn_space.graveyard = crn_os_reserve(bytes, CRN_SEGMENT_BYTES);
+        if (crn_space.graveyard) crn_space.graveyard_bytes = bytes;
+    }
+}
+
 static unsigned widest_shadow(void) {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
     return 41;
@@ -60,6 +70,7 @@ static unsigned widest_shadow(void) {
 bool crn_space_init(void) {
     crn_space.segment_kinds = crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
+    reserve_graveyard();
     unsigned widest = widest_shadow();
     if (reserve_shadows(widest)) return true;
     for (unsigned bits = widest - 1; bits >= 30; bits--) {
@@ -142,6 +153,10 @@ bool crn_region_init(struct crn_region *region, size_t bytes) {
     return is_done;
 }
 
+static size_t sites_bytes(const struct crn_region *region) {
+    return (size_t)(region->end - region->base) / CRN_GRANULE * sizeof(uint32_t);
+}
+
 void crn_region_deinit(struct crn_region *region) {
     size_t base_index = (uintptr_t)region->base >> CRN_SEGMENT_SHIFT;
     for (size_t i = 0; i < region->segment_count; i++) {
@@ -156,6 +171,34 @@ void crn_region_deinit(struct crn_region *region) {
     crn_lock_release(&space_lock);
     crn_os_release(region->base, (size_t)(region->end - region->base));
     crn_os_release(region->is_taken, region->segment_count * 5 + 8);
+    if (region->sites) crn_os_release(region->sites, sites_bytes(region));
+}
+
+/* ---- Sites -------------------------------------------------------------------------------------
+ */
+
+static size_t site_index(const struct crn_region *region, const char *address) {
+    return (size_t)(address - region->base) >> CRN_GRANULE_SHIFT;
+}
+
+static CRN_NOINLINE bool make_sites(struct crn_region *region) {
+    crn_lock_acquire(&space_lock);
+    if (!region->sites) {
+        __atomic_store_n(&region->sites, crn_os_map(sites_bytes(region)), __ATOMIC_RELEASE);
+    }
+    crn_lock_release(&space_lock);
+    return region->sites != NULL;
+}
+
+uint32_t *crn_region_site(struct crn_region *region, const void *address, bool make) {
+    uint32_t *sites = __atomic_load_n(&region->sites, __ATOMIC_ACQUIRE);
+    if (!sites && (!make || !make_sites(region))) return NULL;
+    return region->sites + site_index(region, address);
+}
+
+void crn_region_sites_forget_slow(struct crn_region *region, const char *low, const char *high) {
+    size_t first = site_index(region, low), end = site_index(region, high);
+    memset(region->sites + first, 0, (end - first) * sizeof(uint32_t));
 }
 
 /* ---- Segments ----------------------------------------------------------------------------------
@@ -220,6 +263,10 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
     }
     crn_os_decommit(segment, bytes);
     each_shadow(segment, bytes, crn_os_purge);
+    if (region->sites) {
+        crn_os_purge(region->sites + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
+                     bytes / CRN_GRANULE * sizeof(uint32_t));
+    }
     if (first < region->search_from) region->search_from = first;
     __atomic_store_n(&region->committed_count, region->committed_count - count, __ATOMIC_RELAXED);
     crn_lock_release(&space_lock);

@@ -55,14 +55,17 @@ struct crn_region {
     uint32_t *head_of;      /* per segment of a large object: index of its first */
     size_t search_from;     /* no free segment below */
     size_t committed_count; /* segments; atomic */
+    uint32_t *sites; /* atomic; a word per granule, see object/sites.c; NULL until asked for */
 };
 
 /* The process-wide tables; written under the space lock, read anywhere. */
 struct crn_space {
     uint8_t *segment_kinds; /* indexed by address >> 22; atomic */
     uint8_t *mark_bits, *root_bits, *deleted_bits;
-    char *low, *high; /* of all regions */
-    uintptr_t mask;   /* == cairn_runtime.log_mask */
+    char *low, *high; /* of all regions; the graveyard lies outside */
+    char *graveyard;  /* never mapped; tombstones point here, see safety/; NULL: no room */
+    size_t graveyard_bytes;
+    uintptr_t mask; /* == cairn_runtime.log_mask */
 };
 extern struct crn_space crn_space;
 
@@ -82,6 +85,18 @@ bool crn_space_is_reserved(const void *address);
 char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_segment_kind kind,
                            bool is_huge);
 void crn_segments_release(struct crn_region *region, char *segment, size_t count);
+
+/* The site word of an address of the region; NULL if there are none, or, to make them, no address
+ * space. */
+uint32_t *crn_region_site(struct crn_region *region, const void *address, bool make);
+/* What is about to be handed out anew. */
+void crn_region_sites_forget_slow(struct crn_region *region, const char *low, const char *high);
+CRN_INLINE void crn_region_sites_forget(struct crn_region *region, const char *low,
+                                        const char *high) {
+    if (CRN_UNLIKELY(__atomic_load_n(&region->sites, __ATOMIC_RELAXED))) {
+        crn_region_sites_forget_slow(region, low, high);
+    }
+}
 
 CRN_INLINE enum crn_segment_kind crn_segment_kind(const void *address) {
     uintptr_t index = (uintptr_t)address >> CRN_SEGMENT_SHIFT;

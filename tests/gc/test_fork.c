@@ -254,10 +254,10 @@ static uint32_t stranger_may_hold, stranger_holds; /* atomic */
 static void *hold_as_stranger(void *argument) {
     while (!__atomic_load_n(&stranger_may_hold, __ATOMIC_ACQUIRE)) sched_yield();
     crn_lock_acquire(&crn_newcomers_lock);
-    crn_lock_acquire(&crn_extras_lock);
+    struct crn_shard *shard = crn_extras_lock(&stranger_holds);
     __atomic_store_n(&stranger_holds, 1, __ATOMIC_RELEASE);
     usleep(20000); /* in which a fork that does not wait would be over */
-    crn_lock_release(&crn_extras_lock);
+    crn_extras_unlock(shard);
     crn_lock_release(&crn_newcomers_lock);
     return argument;
 }

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where objects were allocated, as far as the program was compiled with CAIRN_SITES.
+ */
+#ifndef CRN_SITES_H
+#define CRN_SITES_H
+
+#include "heap/heap.h"
+
+struct crn_place {
+    const char *file; /* NULL: not recorded */
+    const char *function;
+    int line, thread_id;
+};
+
+/* Of the object that starts here. */
+struct crn_place crn_site_of(const void *object);
+
+#endif

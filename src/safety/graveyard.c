@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The graveyard: where tombstones point, and whose they are.
+ *
+ * A range of addresses that is never mapped and lies outside all heaps (space.c). Each deletion
+ * takes the next stretch of it, longer than the object, so that every offset into the object and
+ * one past its end lie in one stretch. Stretches have positions that only grow; address = graveyard
+ * + position mod its size, and a stretch never wraps. A ring keeps the last RECORDS records,
+ * ascending by position, so a record is found by bisection.
+ *
+ * Readers take no lock, since a fault may come anywhere. A record carries the number of its
+ * deletion: the writer sets it to zero, writes the record, sets it; a reader copies the record
+ * between two looks at it. A record that is being overwritten is older than all others, so a search
+ * that meets one goes on above it.
+ */
+#include "safety/safety.h"
+
+#include <string.h>
+
+enum { RECORDS = 1 << 16 };
+
+struct record {
+    uint64_t number; /* of the deletion, from 1; atomic; 0 while it is written */
+    struct crn_grave grave;
+};
+
+static struct crn_lock graves_lock; /* for writers */
+static char *graveyard;             /* atomic; NULL until open */
+static size_t graveyard_bytes;
+static uint64_t next_position;
+static struct record *records;
+static uint64_t last_number; /* atomic */
+
+static bool open_locked(void) {
+    if (!crn_space.graveyard) return false;
+    if (!records) records = crn_meta_alloc(RECORDS * sizeof(*records));
+    if (!records || !crn_report_init()) return false;
+    graveyard_bytes = crn_space.graveyard_bytes;
+    /* Release: who sees the graveyard sees its size and its records. */
+    __atomic_store_n(&graveyard, crn_space.graveyard, __ATOMIC_RELEASE);
+    return true;
+}
+
+bool crn_graveyard_open(void) {
+    if (__atomic_load_n(&graveyard, __ATOMIC_ACQUIRE)) return true;
+    crn_lock_acquire(&graves_lock);
+    bool is_open = graveyard || open_locked();
+    crn_lock_release(&graves_lock);
+    return is_open;
+}
+
+bool crn_graveyard_has(const void *address) {
+    const char *low = __atomic_load_n(&graveyard, __ATOMIC_ACQUIRE);
+    return low && (uintptr_t)address - (uintptr_t)low < graveyard_bytes;
+}
+
+/* Of an object larger than a quarter of the graveyard only the beginning has its own stretch. */
+static uint64_t take_stretch_locked(size_t bytes) {
+    size_t stretch = crn_round_up(crn_min(bytes, graveyard_bytes / 4) + 1, CRN_GRANULE);
+    size_t left = graveyard_bytes - (size_t)(next_position % graveyard_bytes);
+    if (left < stretch) next_position += left;
+    uint64_t position = next_position;
+    next_position += stretch;
+    return position;
+}
+
+CRN_NO_SANITIZE static void write_record(struct record *record, const struct crn_grave *grave) {
+    __atomic_store_n(&record->number, 0, __ATOMIC_RELAXED);
+    CRN_FENCE();
+    volatile char *to = (volatile char *)&record->grave;
+    for (size_t i = 0; i < sizeof(*grave); i++) to[i] = ((const char *)grave)[i];
+}
+
+char *crn_graveyard_bury(struct crn_grave *grave) {
+    crn_lock_acquire(&graves_lock);
+    grave->position = take_stretch_locked(grave->bytes);
+    uint64_t number = last_number + 1;
+    struct record *record = &records[number % RECORDS];
+    write_record(record, grave);
+    __atomic_store_n(&record->number, number, __ATOMIC_RELEASE);
+    __atomic_store_n(&last_number, number, __ATOMIC_RELEASE);
+    crn_lock_release(&graves_lock);
+    return graveyard + grave->position % graveyard_bytes;
+}
+
+/* The copy may be torn; the second look at the number tells. */
+CRN_NO_SANITIZE static bool read_record(uint64_t number, struct crn_grave *grave) {
+    const struct record *record = &records[number % RECORDS];
+    if (__atomic_load_n(&record->number, __ATOMIC_ACQUIRE) != number) return false;
+    const volatile char *from = (const volatile char *)&record->grave;
+    for (size_t i = 0; i < sizeof(*grave); i++) ((char *)grave)[i] = from[i];
+    CRN_FENCE();
+    return __atomic_load_n(&record->number, __ATOMIC_RELAXED) == number;
+}
+
+/* The last record at or before a position. */
+static bool find_at(uint64_t position, uint64_t last, struct crn_grave *grave) {
+    uint64_t low = last > RECORDS ? last - RECORDS + 1 : 1, high = last + 1;
+    bool found = false;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        struct crn_grave seen;
+        bool is_known = read_record(middle, &seen);
+        if (is_known && seen.position > position) {
+            high = middle;
+            continue;
+        }
+        if (is_known) *grave = seen;
+        found = is_known;
+        low = middle + 1;
+    }
+    return found;
+}
+
+bool crn_graveyard_find(const void *address, struct crn_grave *grave, size_t *offset) {
+    if (!crn_graveyard_has(address)) return false;
+    uint64_t last = __atomic_load_n(&last_number, __ATOMIC_ACQUIRE);
+    struct crn_grave newest;
+    if (last == 0 || !read_record(last, &newest)) return false;
+    /* The lap in which the address was handed out last. */
+    uint64_t within = (uint64_t)((const char *)address - graveyard);
+    uint64_t end = newest.position + crn_min(newest.bytes, graveyard_bytes / 4) + 1;
+    uint64_t position = end - end % graveyard_bytes + within;
+    if (position >= end) {
+        if (position < graveyard_bytes) return false;
+        position -= graveyard_bytes;
+    }
+    if (!find_at(position, last, grave)) return false;
+    *offset = (size_t)(position - grave->position);
+    return *offset <= grave->bytes;
+}
+
+bool crn_graveyard_find_object(const void *object, struct crn_grave *grave) {
+    size_t offset;
+    if (crn_graveyard_find(object, grave, &offset)) return true; /* a tombstone */
+    uint64_t last = __atomic_load_n(&last_number, __ATOMIC_ACQUIRE);
+    for (uint64_t number = last; number > 0 && number + RECORDS > last; number--) {
+        if (read_record(number, grave) && grave->object == object) return true;
+    }
+    return false;
+}
