@@ -277,14 +277,17 @@ static void purge_thread(const cairn_heap *heap, struct crn_thread *thread) {
  * and with no finalizer of the heap running; takes the world lock. */
 static void stop_without_finalizers(cairn_heap *heap) {
     for (;;) {
-        uint32_t seen = crn_finalizers_returned();
+        uint32_t *returned = crn_finalizers_returned();
+        uint32_t seen = __atomic_load_n(returned, __ATOMIC_ACQUIRE);
         crn_world_take();
         run_locked(CAIRN_COUNT, false);
         crn_world_stop();
         if (crn_finalizers_purge(heap)) return;
         crn_world_start();
         crn_world_release();
-        crn_finalizers_wait(seen);
+        crn_wait_begin();
+        crn_futex_wait(returned, seen);
+        crn_wait_end();
     }
 }
 

@@ -96,6 +96,9 @@ CRN_INLINE void crn_push(struct crn_stack *stack, void *item) {
 void crn_world_stop(void);
 void crn_world_start(void);
 void crn_stop_if_asked(void);
+/* cairn_blocking_begin and _end for the runtime itself, in a section, with no lock held. */
+void crn_wait_begin(void);
+void crn_wait_end(void);
 bool crn_stop_init(void);
 extern bool crn_stop_is_installed; /* the handler; from then on its action is ours */
 /* The program's handler of the stop signal, which gets what is not ours. Each may be NULL. */

@@ -90,13 +90,13 @@ static void images_free(struct crn_images *old) {
 }
 
 struct crn_images *crn_images_gather(void) {
-    cairn_blocking_begin();
+    crn_wait_begin();
     struct crn_images *fresh = crn_meta_alloc(sizeof(*fresh));
     CAIRN_REQUIRE(fresh, "out of memory: cannot list the loaded objects");
     const struct crn_os_images_visit visit = {note_segment, note_locals, note_link, fresh};
     crn_os_images(&visit);
     qsort(fresh->segments.items, fresh->segments.count, sizeof(struct crn_range), compare_segments);
-    cairn_blocking_end();
+    crn_wait_end();
     return fresh;
 }
 

@@ -231,15 +231,11 @@ CRN_NO_SANITIZE static void copy_words(char *to, const char *from, size_t bytes)
     }
 }
 
-CRN_NOINLINE void cairn_blocking_begin(void) {
-    struct crn_thread *self = crn_self();
-    /* In a section there is no stop to answer: a report's handler waits, perhaps in one of its own.
-     */
-    if (!self || cairn_thread.no_stop || self->blocking_depth++) return;
-    cairn_thread.no_stop = cairn_thread.no_stop + 1;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    /* This frame goes when the function returns, and with it the caller's registers that it saved:
-     * a copy is kept and scanned. */
+/* In the frame of who calls it. That goes when the function returns, and with it the registers of
+ * its caller that it saved: a copy is kept and scanned. */
+__attribute__((always_inline)) static inline void begin_wait(struct crn_thread *self) {
+    if (self->blocking_depth++) return;
+    cairn_section_enter_();
     __builtin_unwind_init();
     char *low = CRN_STACK_POINTER(), *high = __builtin_dwarf_cfa();
     self->frame_bytes = (size_t)(high - low);
@@ -249,6 +245,7 @@ CRN_NOINLINE void cairn_blocking_begin(void) {
     crn_thread_stands_at(self, high, NULL);
     __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
     answer();
+    /* Not cairn_section_leave_: a stop is welcome from here on, and needs no poll. */
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     cairn_thread.no_stop = cairn_thread.no_stop - 1;
     await_signal(self);
@@ -256,9 +253,8 @@ CRN_NOINLINE void cairn_blocking_begin(void) {
 
 /* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. In a no-stop
  * section, for a handler that stood still here would leave its own stopped_at behind. */
-void cairn_blocking_end(void) {
-    struct crn_thread *self = crn_self();
-    if (!self || cairn_thread.no_stop || --self->blocking_depth) return;
+static void end_wait(struct crn_thread *self) {
+    if (--self->blocking_depth) return;
     cairn_section_enter_();
     for (;;) {
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
@@ -271,4 +267,23 @@ void cairn_blocking_end(void) {
     }
     self->frame_bytes = 0;
     cairn_section_leave_();
+}
+
+/* In a section there is no stop to answer: a report's handler waits, perhaps in one of its own. */
+CRN_NOINLINE void cairn_blocking_begin(void) {
+    struct crn_thread *self = crn_self();
+    if (self && !cairn_thread.no_stop) begin_wait(self);
+}
+
+void cairn_blocking_end(void) {
+    struct crn_thread *self = crn_self();
+    if (self && !cairn_thread.no_stop) end_wait(self);
+}
+
+CRN_NOINLINE void crn_wait_begin(void) {
+    begin_wait(crn_self());
+}
+
+void crn_wait_end(void) {
+    end_wait(crn_self());
 }

@@ -109,9 +109,8 @@ void crn_finalized_take(void (*visit)(void *object));
 /* While the world is stopped: drops what waits for finalizers of a heap that is about to end;
  * false, and nothing done, if one of them is running. */
 bool crn_finalizers_purge(struct cairn_heap *heap);
-/* Sleeps until some finalizer has returned since `seen` was read. */
-uint32_t crn_finalizers_returned(void);
-void crn_finalizers_wait(uint32_t seen);
+/* How many finalizers have returned: a futex word; atomic. */
+uint32_t *crn_finalizers_returned(void);
 bool crn_is_finalizing(const struct cairn_heap *heap); /* this thread runs a finalizer of it */
 
 #endif

@@ -56,7 +56,7 @@ int main(int argc, char **argv) {
     if (pthread_create(&thread, NULL, hold, NULL) != 0) die("no thread");
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL);
     if (!library) die(dlerror());
-    *(void **)&alloc_in = find(library, "cairn_alloc_in");
+    *(void **)&alloc_in = find(library, "cairn_alloc_");
     *(void **)&thread_register = find(library, "cairn_thread_register");
     *(void **)&collect_in = find(library, "cairn_collect_in");
     offer();
