@@ -254,7 +254,8 @@ __attribute__((always_inline)) static inline void begin_wait(struct crn_thread *
 /* Stays BLOCKED while a stop lasts: the coordinator may be reading stopped_at. In a no-stop
  * section, for a handler that stood still here would leave its own stopped_at behind. */
 static void end_wait(struct crn_thread *self) {
-    if (--self->blocking_depth) return;
+    /* A thread that became known since it began has nothing to end. */
+    if (!self->blocking_depth || --self->blocking_depth) return;
     cairn_section_enter_();
     for (;;) {
         while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
