@@ -66,8 +66,9 @@ static void begin_child(void) {
     alarm(30);
     signal(SIGSEGV, SIG_DFL); /* not the test runner's, which would run the other cases here */
     signal(SIGBUS, SIG_DFL);
-#if defined(__SANITIZE_THREAD__)
-    crn_settings.has_reclaimer = false; /* it has no threads in the child of a threaded process */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    /* They have no threads, or no malloc, in the child of a process with threads. */
+    crn_settings.has_reclaimer = false;
 #endif
 }
 
