@@ -109,12 +109,19 @@ static void data_of_loaded_library_is_seen(void **state) {
     }
 }
 
-/* Loads and unloads while another thread collects. */
-static uint32_t is_over;
+/* Loads and unloads while another thread collects, once at each of the loader's steps: collecting
+ * without a pause would leave it hardly a moment to load in. */
+static uint32_t is_over, step;
+static void begin_step(void) {
+    __atomic_fetch_add(&step, 1, __ATOMIC_RELEASE);
+}
+
 static void *load_and_unload(void *argument) {
     (void)argument;
     for (int i = 0; i < 200; i++) {
+        begin_step();
         open_plugin("plugin_set_data");
+        begin_step();
         Node *node = cairn_make(Node, .value = i);
         plugin_set(node);
         uintptr_t hidden = HIDE(node);
@@ -124,6 +131,7 @@ static void *load_and_unload(void *argument) {
         *(void **)&get = dlsym(plugin, "plugin_get_data");
         node = get();
         if (HIDE(node) != hidden || node->value != i) abort();
+        begin_step();
         dlclose(plugin);
     }
     __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
@@ -132,10 +140,15 @@ static void *load_and_unload(void *argument) {
 
 static void loading_goes_with_collecting(void **state) {
     (void)state;
-    is_over = 0;
+    is_over = step = 0;
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, load_and_unload, NULL), 0);
-    while (!__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) cairn_collect(CAIRN_TRACE);
+    for (uint32_t seen = 0; !__atomic_load_n(&is_over, __ATOMIC_ACQUIRE);) {
+        uint32_t now = __atomic_load_n(&step, __ATOMIC_ACQUIRE);
+        if (now != seen) cairn_collect(CAIRN_TRACE);
+        seen = now;
+        sched_yield();
+    }
     pthread_join(thread, NULL);
 }
 
