@@ -81,6 +81,7 @@ static bool has_spare_processor(void) {
 static void run_locked(cairn_collection kind, bool is_bounded) {
     crn_scan_prepare();
     uint64_t started = crn_os_now_ns();
+    if (CRN_UNLIKELY(crn_settings.stress_stop_ns)) crn_stress_signal();
     crn_world_stop();
     uint64_t stopping_ns = crn_os_now_ns() - started;
     report_caches();
@@ -210,7 +211,8 @@ static bool start(void) {
     return crn_pace_init() && crn_stop_init();
 }
 
-const struct crn_hooks crn_hooks = {allocated, logged, emergency, crn_stop_if_asked, start};
+const struct crn_hooks crn_hooks = {allocated,         logged, emergency,
+                                    crn_stop_if_asked, start,  crn_stress_start};
 
 /* ---- Destroying a heap
  * -------------------------------------------------------------------------------------- */

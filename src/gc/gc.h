@@ -156,6 +156,10 @@ bool crn_large_is_waiting(void);
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
 void crn_reclaim_forget_thread(void); /* in a forked child */
 
+/* stress.c */
+void crn_stress_start(void);  /* the thread of CAIRN_STRESS_STOP, if asked for */
+void crn_stress_signal(void); /* right before crn_world_stop, in the same section */
+
 /* collect.c: in a no-stop section with no lock held. */
 void crn_collect(cairn_collection kind);
 

@@ -36,7 +36,8 @@ struct crn_settings {
     bool is_tracing, is_verifying;
     bool has_reclaimer;       /* CAIRN_RECLAIMER=0: no thread applies decrements */
     unsigned stress_collect;  /* CAIRN_STRESS=N: collect at every Nth slow path */
-    unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
+    unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation gives NULL */
+    uint64_t stress_stop_ns;  /* CAIRN_STRESS_STOP=N: mean time between stops; 0: none */
 };
 extern struct crn_settings crn_settings;
 extern cairn_heap *crn_default_heap, *crn_heaps;
@@ -120,7 +121,8 @@ struct crn_hooks {
     void (*logged)(void);        /* a log chunk is full */
     void (*emergency)(void);     /* no memory: collect everything */
     void (*poll)(void);          /* stand still if a stop is wanted */
-    bool (*start)(void);         /* once */
+    bool (*start)(void);         /* once, under the start lock */
+    void (*started)(void);       /* once, afterwards, with no lock held */
 };
 extern const struct crn_hooks crn_hooks;
 

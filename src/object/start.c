@@ -67,6 +67,13 @@ static void read_environment(void) {
     if (read_number("CAIRN_FAIL", byte_units, 1, "100", &value)) {
         crn_settings.fail_allocation = (unsigned)value;
     }
+    if (read_number("CAIRN_FAIL_META", byte_units, 1, "100", &value)) crn_os_fail_at(value);
+    if (read_number("CAIRN_STRESS_STOP", byte_units, 1, "200", &value)) {
+        CAIRN_REQUIRE(value <= 1000000,
+                      "CAIRN_STRESS_STOP=%s is too long; say for example CAIRN_STRESS_STOP=200",
+                      getenv("CAIRN_STRESS_STOP"));
+        crn_settings.stress_stop_ns = value * 1000;
+    }
     crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
     crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
@@ -105,7 +112,8 @@ void crn_start(void) {
     if (__atomic_load_n(&is_started, __ATOMIC_ACQUIRE)) return;
     cairn_section_enter_();
     crn_lock_acquire(&start_lock);
-    if (!is_started) {
+    bool is_first = !is_started;
+    if (is_first) {
         read_environment();
         CAIRN_REQUIRE(crn_space_init(), "cannot start: no address space for the tables");
         cairn_heap *heap = make_heap("default", default_region(), crn_settings.limit_bytes);
@@ -120,6 +128,7 @@ void crn_start(void) {
         CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
     }
     cairn_section_leave_();
+    if (is_first) crn_hooks.started();
 }
 
 cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {

@@ -24,7 +24,22 @@
 
 /* ---- Address space -------------------------------------------------------------------------- */
 
+static uint64_t fail_at, requests; /* requests: atomic */
+
+void crn_os_fail_at(uint64_t request) {
+    fail_at = request;
+}
+
+bool crn_os_should_fail(void) {
+    return CRN_UNLIKELY(fail_at) && __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED) == fail_at;
+}
+
+bool crn_os_has_failed(void) {
+    return fail_at && __atomic_load_n(&requests, __ATOMIC_RELAXED) >= fail_at;
+}
+
 static void *map(size_t bytes, int protection) {
+    if (crn_os_should_fail()) return NULL;
     void *at = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return at == MAP_FAILED ? NULL : at;
 }
@@ -50,7 +65,7 @@ void *crn_os_map(size_t bytes) {
 }
 
 bool crn_os_commit(void *address, size_t bytes) {
-    return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
+    return !crn_os_should_fail() && mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
 void crn_os_decommit(void *address, size_t bytes) {
@@ -100,6 +115,12 @@ uint64_t crn_os_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void crn_os_sleep_ns(uint64_t duration_ns) {
+    const struct timespec duration = {.tv_sec = (time_t)(duration_ns / 1000000000u),
+                                      .tv_nsec = (long)(duration_ns % 1000000000u)};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &duration, NULL);
 }
 
 int crn_os_thread_id(void) {
