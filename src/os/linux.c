@@ -168,7 +168,21 @@ bool crn_os_on_signal(int signal, void (*handler)(int, siginfo_t *, void *),
     sigfillset(&action.sa_mask);
     sigdelset(&action.sa_mask, SIGSEGV);
     sigdelset(&action.sa_mask, SIGBUS);
-    return sigaction(signal, &action, previous) == 0;
+    struct sigaction old;
+    memset(&old, 0, sizeof(old));
+    if (sigaction(signal, &action, &old) != 0) return false;
+    /* The kernel's mask is shorter than libc's, and glibc fills the rest from its stack: stale
+     * pointers to objects, in memory that is scanned. */
+    memset(previous, 0, sizeof(*previous));
+    previous->sa_flags = old.sa_flags;
+    if (old.sa_flags & SA_SIGINFO)
+        previous->sa_sigaction = old.sa_sigaction;
+    else
+        previous->sa_handler = old.sa_handler;
+    for (int i = 1; i <= 64; i++) {
+        if (sigismember(&old.sa_mask, i) == 1) sigaddset(&previous->sa_mask, i);
+    }
+    return true;
 }
 
 uintptr_t crn_os_context_stack_pointer(const void *context) {
