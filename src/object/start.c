@@ -114,6 +114,12 @@ void crn_start(void) {
     crn_lock_acquire(&start_lock);
     bool is_first = !is_started;
     if (is_first) {
+        const char *own, *other;
+        CAIRN_REQUIRE(!crn_os_other_copy(&own, &other),
+                      "two copies of Cairn in one process\n"
+                      "  what: one is in %s, another in %s\n"
+                      "  next step: link both to one libcairn.so, or keep one of them out",
+                      other, own);
         read_environment();
         CAIRN_REQUIRE(crn_space_init(), "cannot start: no address space for the tables");
         cairn_heap *heap = make_heap("default", default_region(), crn_settings.limit_bytes);

@@ -23,6 +23,10 @@ void crn_os_huge(void *address, size_t bytes);     /* ask for huge pages */
 size_t crn_os_address_limit(void);                 /* of RLIMIT_AS in bytes, SIZE_MAX if none */
 size_t crn_os_resident(void);                      /* of the process in bytes */
 
+/* copies.c: says that this copy of Cairn starts; whether another in this process did before, and
+ * the objects that the two are linked into. */
+bool crn_os_other_copy(const char **own, const char **other);
+
 /* CAIRN_FAIL_META=N: the Nth time from now that the runtime asks for memory of its own or for
  * address space, it gets none. 0: never. Whoever hands out such memory asks crn_os_should_fail. */
 void crn_os_fail_at(uint64_t request);
