@@ -4,6 +4,7 @@
  */
 #include "object/object.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,9 @@ static const struct unit time_units[] = {
 static bool parse(const char *text, const struct unit *units, size_t unit_count, uint64_t *value) {
     char *end;
     if (*text < '0' || *text > '9') return false;
+    errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
+    if (errno != 0) return false;
     for (size_t i = 0; i < unit_count; i++) {
         if (strcmp(end, units[i].suffix) != 0) continue;
         return !__builtin_mul_overflow(number, units[i].factor, value) && *value != 0;
@@ -48,6 +51,15 @@ static bool read_number(const char *name, const struct unit *units, size_t unit_
     return true;
 }
 
+/* A number from one to `most`; 0 if the variable is not set. */
+static uint32_t read_count(const char *name, const char *example, uint32_t most) {
+    uint64_t value = 0;
+    if (!read_number(name, byte_units, 1, example, &value)) return 0;
+    CAIRN_REQUIRE(value <= most, "%s=%s is too large; say for example %s=%s", name, getenv(name),
+                  name, example);
+    return (uint32_t)value;
+}
+
 static bool read_flag(const char *name, bool fallback) {
     const char *text = getenv(name);
     if (!text) return fallback;
@@ -61,19 +73,10 @@ static void read_environment(void) {
     if (read_number("CAIRN_LIMIT", byte_units, 7, "512M", &value)) crn_settings.limit_bytes = value;
     if (read_number("CAIRN_PAUSE", time_units, 4, "1ms", &value))
         crn_settings.pause_goal_ns = value;
-    if (read_number("CAIRN_STRESS", byte_units, 1, "100", &value)) {
-        crn_settings.stress_collect = (unsigned)value;
-    }
-    if (read_number("CAIRN_FAIL", byte_units, 1, "100", &value)) {
-        crn_settings.fail_allocation = (unsigned)value;
-    }
-    if (read_number("CAIRN_FAIL_META", byte_units, 1, "100", &value)) crn_os_fail_at(value);
-    if (read_number("CAIRN_STRESS_STOP", byte_units, 1, "200", &value)) {
-        CAIRN_REQUIRE(value <= 1000000,
-                      "CAIRN_STRESS_STOP=%s is too long; say for example CAIRN_STRESS_STOP=200",
-                      getenv("CAIRN_STRESS_STOP"));
-        crn_settings.stress_stop_ns = value * 1000;
-    }
+    crn_settings.stress_collect = read_count("CAIRN_STRESS", "100", UINT32_MAX);
+    crn_settings.fail_allocation = read_count("CAIRN_FAIL", "100", UINT32_MAX);
+    crn_os_fail_at(read_count("CAIRN_FAIL_META", "100", UINT32_MAX));
+    crn_settings.stress_stop_ns = (uint64_t)read_count("CAIRN_STRESS_STOP", "200", 1000000) * 1000;
     crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
     crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
@@ -145,6 +148,7 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
     if (options->plan == CAIRN_PLAN_TRACED) return CAIRN_ERROR_NOT_SUPPORTED;
     crn_enter();
     size_t region = options->region_bytes ? options->region_bytes : default_region();
+    region = crn_max(region, CRN_MIB(32)); /* the least that a region can be */
     size_t limit = options->limit_bytes ? options->limit_bytes : crn_settings.limit_bytes;
     cairn_heap *heap = make_heap(options->name ? options->name : "heap", region, limit);
     if (heap) {
@@ -160,6 +164,7 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
 }
 
 cairn_heap *cairn_heap_of(const void *address) {
+    if (!crn_default_heap) return NULL; /* the tables are not there before the first call */
     struct crn_block *block = crn_block_of_interior(address);
     return block ? (cairn_heap *)block->heap : NULL;
 }
