@@ -122,9 +122,7 @@ void crn_worker_flush(struct crn_worker *worker);            /* figures, to thei
 
 /* Outside every heap's memory: such a reference is stored and not counted. */
 CRN_INLINE bool crn_is_foreign(const void *value) {
-    return (uintptr_t)value - (uintptr_t)crn_space.low >=
-               (uintptr_t)crn_space.high - (uintptr_t)crn_space.low ||
-           crn_segment_kind(value) == CRN_SEGMENT_NONE;
+    return !crn_space_holds(value) || crn_segment_kind(value) == CRN_SEGMENT_NONE;
 }
 
 /* A share of the queued decrements, while the program runs; in a no-stop section, no lock held. */

@@ -73,6 +73,14 @@ char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_seg
                            bool is_huge);
 void crn_segments_release(struct crn_region *region, char *segment, size_t count);
 
+/* Whether the address lies between the lowest and the highest region. Relaxed: the range only
+ * grows, and who has an object of a new region has synchronised with who made it. */
+CRN_INLINE bool crn_space_holds(const void *address) {
+    uintptr_t low = (uintptr_t)__atomic_load_n(&crn_space.low, __ATOMIC_RELAXED);
+    uintptr_t high = (uintptr_t)__atomic_load_n(&crn_space.high, __ATOMIC_RELAXED);
+    return (uintptr_t)address - low < high - low;
+}
+
 CRN_INLINE enum crn_segment_kind crn_segment_kind(const void *address) {
     uintptr_t index = (uintptr_t)address >> CRN_SEGMENT_SHIFT;
     if (CRN_UNLIKELY(index >> (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT))) return CRN_SEGMENT_NONE;

@@ -23,7 +23,7 @@ static uint64_t draw(uint64_t *random, uint64_t below) {
 
 static void store_one(uint64_t *random) {
     NodeRef *field = &fields[draw(random, FIELDS)];
-    Node *target = targets[draw(random, TARGETS)].p, *expected = field->p;
+    Node *target = targets[draw(random, TARGETS)].p, *expected = cairn_load(field);
     switch (draw(random, 5)) {
     case 0:
     case 1:

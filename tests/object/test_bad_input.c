@@ -41,11 +41,11 @@ static void sizes_that_overflow_give_null(void **state) {
         assert_null(cairn_alloc_aligned(size, 16));
         assert_null(cairn_alloc_bytes_aligned(size, (size_t)2 << 20));
     }
-    char twice[] = "%2000000000d%2000000000d"; /* not a literal: the compiler would object */
-    const char *volatile format = twice;
+    char wide[] = "%99999999999d"; /* not a literal: the compiler would object */
+    const char *volatile format = wide;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    assert_null(cairn_format(format, 1, 2));
+    assert_null(cairn_format(format, 1));
 #pragma GCC diagnostic pop
     assert_int_equal(cairn_length(array), 3);
 }
