@@ -54,6 +54,8 @@ static void allocate_one(uint64_t *random) {
 }
 
 static void *hammer(void *argument) {
+    /* Where pthread_create is not interposed a thread that stores first is not known yet. */
+    if (cairn_thread_register() != CAIRN_OK) abort();
     uint64_t random = (uint64_t)(uintptr_t)argument * 0x9e3779b97f4a7c15u;
     while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED)) {
         for (int i = 0; i < 100; i++) store_one(&random);
