@@ -2,11 +2,12 @@
 #
 # make demo: build and run the main job.  make test: build and pass every test.  make bench: measure.
 # make aarch64, make musl: the core and its tests with another compiler, processor or libc.
+# make soak: the random tests for long, SEEDS=100 STEPS=40000 by default.
 PRESETS ?= release debug audit asan tsan release-clang
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 
-.PHONY: demo test bench aarch64 musl deps clean install uninstall format format-check
+.PHONY: demo test soak bench aarch64 musl deps clean install uninstall format format-check
 
 demo:
 	@scripts/deps.sh demo
@@ -17,6 +18,10 @@ demo:
 test:
 	@scripts/deps.sh test
 	@scripts/test.sh $(PRESETS)
+
+# The model program for SEEDS seeds in every preset and under every stress switch.
+soak:
+	@scripts/soak.sh $(PRESETS)
 
 bench:
 	@scripts/deps.sh bench

@@ -23,7 +23,9 @@ typedef enum cairn_collection {
 CAIRN_API void cairn_collect_in(cairn_heap *heap, cairn_collection kind);
 
 /* Make this thread known: its stack is scanned from now on. Threads made by pthread_create and
- * threads that allocate are known without it. */
+ * threads that allocate are known without it; but where Cairn was loaded by dlopen, and under
+ * sanitizers, pthread_create is not interposed: there a thread must allocate or call this before it
+ * stores its first reference, or no collection waits for that store. */
 CAIRN_API CAIRN_NODISCARD cairn_status cairn_thread_register(void);
 
 /* Around a call that may wait: the collector scans the thread where it stands and does not wake it.

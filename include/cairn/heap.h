@@ -207,7 +207,8 @@ typedef enum cairn_plan_kind {
 typedef struct cairn_options {
     size_t size;            /* sizeof(cairn_options), set by CAIRN_OPTIONS_INIT */
     const char *name;       /* for reports; copied; NULL: "heap" */
-    size_t region_bytes;    /* address space to reserve; 0: 256 GiB, or what can be had */
+    size_t region_bytes;    /* address space to reserve, at least 32 MiB; 0: 256 GiB, or what
+                               can be had */
     size_t limit_bytes;     /* soft limit; 0: CAIRN_LIMIT, else none */
     uint64_t pause_goal_ns; /* 0: CAIRN_PAUSE, else 1 ms */
     cairn_plan_kind plan;

@@ -219,8 +219,16 @@ static void give_back(void *object) {
     crn_push(&crn_gc.workers[0].decrements, object);
 }
 
-const struct crn_hooks crn_hooks = {allocated,     logged, emergency, crn_stop_if_asked,
-                                    crn_gate_wait, start,  give_back};
+const struct crn_hooks crn_hooks = {
+    .allocated = allocated,
+    .logged = logged,
+    .emergency = emergency,
+    .poll = crn_stop_if_asked,
+    .gate = crn_gate_wait,
+    .start = start,
+    .started = crn_stress_start,
+    .give_back = give_back,
+};
 
 /* ---- Destroying a heap
  * -------------------------------------------------------------------------------------- */

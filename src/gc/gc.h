@@ -158,9 +158,7 @@ void crn_worker_flush(struct crn_worker *worker);            /* figures, to thei
 
 /* Outside every heap's memory: such a reference is stored and not counted. */
 CRN_INLINE bool crn_is_foreign(const void *value) {
-    return (uintptr_t)value - (uintptr_t)crn_space.low >=
-               (uintptr_t)crn_space.high - (uintptr_t)crn_space.low ||
-           crn_segment_kind(value) == CRN_SEGMENT_NONE;
+    return !crn_space_holds(value) || crn_segment_kind(value) == CRN_SEGMENT_NONE;
 }
 
 /* A share of the queued decrements, while the program runs; in a no-stop section, no lock held. */
@@ -209,6 +207,9 @@ bool crn_large_is_waiting(void);
 void crn_reclaim_start_thread(void);  /* if it is wanted; outside every section */
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
 void crn_reclaim_forget_thread(void); /* in a forked child */
+
+/* stress.c */
+void crn_stress_start(void); /* the thread of CAIRN_STRESS_STOP, if asked for */
 
 /* collect.c: in a no-stop section with no lock held. Taking the world waits out a collection,
  * standing still for it; it is held from before a stop until after it. */

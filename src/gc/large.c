@@ -61,7 +61,8 @@ bool crn_large_step(struct crn_worker *worker) {
         return true;
     }
     if (purge_piece(block)) return true;
-    crn_gc.dismantling = NULL;
+    /* Static memory is scanned: a position left behind would keep whatever comes to lie there. */
+    crn_gc.dismantling = crn_gc.dismantled_to = crn_gc.purged_from = NULL;
     crn_push(&crn_gc.emptied, object);
     return true;
 }

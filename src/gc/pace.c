@@ -50,9 +50,12 @@ bool crn_pace_init(void) {
            make_stack(&crn_gc.found) && make_stack(&crn_gc.emptied) && make_stack(&crn_team.pool);
 }
 
+/* Both are asked by allocating threads too. Acquire: a heap that is made meanwhile is seen
+ * complete; one that is destroyed leaves the list in a stop, which waits for who walks it. */
 uint64_t crn_young_bytes(void) {
     uint64_t bytes = 0;
-    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+    for (cairn_heap *heap = __atomic_load_n(&crn_heaps, __ATOMIC_ACQUIRE); heap;
+         heap = heap->next) {
         bytes += __atomic_load_n(&heap->core.allocated_bytes, __ATOMIC_RELAXED) -
                  heap->core.epoch_allocated_bytes;
     }
@@ -61,7 +64,8 @@ uint64_t crn_young_bytes(void) {
 
 uint64_t crn_live_bytes(void) {
     uint64_t bytes = 0;
-    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+    for (cairn_heap *heap = __atomic_load_n(&crn_heaps, __ATOMIC_ACQUIRE); heap;
+         heap = heap->next) {
         bytes += __atomic_load_n(&heap->core.live_bytes, __ATOMIC_RELAXED);
     }
     return bytes;

@@ -183,9 +183,15 @@ static void sleep_until_answer(struct crn_thread *thread) {
     __atomic_store_n(&is_waiting, 0, __ATOMIC_SEQ_CST);
 }
 
+/* The first of the list from here on that still runs. Whoever stands still stays so: see end_wait.
+ */
+static struct crn_thread *next_running(struct crn_thread *thread) {
+    while (thread && (thread == crn_self() || is_still(thread))) thread = thread->next;
+    return thread;
+}
+
 static void wait_for(struct crn_thread *thread) {
     for (unsigned spins = 0; !is_still(thread); spins++) {
-        if (spins == SPINS_BEFORE_SIGNAL) signal_thread(thread);
         if (spins < SPINS_BEFORE_SLEEP)
             CRN_PAUSE();
         else
@@ -193,12 +199,22 @@ static void wait_for(struct crn_thread *thread) {
     }
 }
 
+/* Most threads come by on their own; the others get their signals together and answer side by side.
+ */
 void crn_world_stop(void) {
-    struct crn_thread *self = crn_self();
+    unsigned patience = crn_settings.stress_stop_ns ? 0 : SPINS_BEFORE_SIGNAL;
     crn_lock_acquire(&crn_threads_lock);
     __atomic_store_n(&cairn_runtime.stop, 1, __ATOMIC_SEQ_CST);
-    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
-        if (thread != self) wait_for(thread);
+    struct crn_thread *first = next_running(crn_threads);
+    for (unsigned spins = 0; first && spins < patience; spins++) {
+        CRN_PAUSE();
+        first = next_running(first);
+    }
+    for (struct crn_thread *thread = first; thread; thread = next_running(thread->next)) {
+        signal_thread(thread);
+    }
+    for (struct crn_thread *thread = first; thread; thread = next_running(thread->next)) {
+        wait_for(thread);
     }
 }
 

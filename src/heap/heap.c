@@ -411,9 +411,9 @@ void crn_heap_each_block(struct crn_heap *heap,
     for (struct crn_segment *segment = heap->segments; segment; segment = segment->next) {
         for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
             struct crn_block *block = block_at(segment, i);
-            if (block->state != CRN_BLOCK_FREE && block->state != CRN_BLOCK_BODY) {
-                visit(block, context);
-            }
+            /* With the lock alone a cursor's thread may be leaving the block: active or spent. */
+            uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+            if (state != CRN_BLOCK_FREE && state != CRN_BLOCK_BODY) visit(block, context);
         }
     }
     for (struct crn_segment *segment = heap->larges, *next; segment; segment = next) {
@@ -461,7 +461,7 @@ static CRN_NO_SANITIZE bool is_young_now(const struct crn_block *block, const ch
 
 char *crn_object_of(const void *address, struct crn_block **out) {
     char *a = (char *)(uintptr_t)address;
-    if (a < crn_space.low || a >= crn_space.high) return NULL;
+    if (!crn_space_holds(a)) return NULL;
     struct crn_block *block = crn_block_of_interior(a);
     if (!block || a < block->base || a >= block->end) return NULL;
     char *slot = block->base;

@@ -38,6 +38,7 @@ static void *cut(size_t bytes) {
 void *crn_meta_alloc(size_t bytes) {
     unsigned shift = shift_of(bytes);
     if (shift > META_MAX_SHIFT) return crn_os_map(bytes);
+    if (crn_os_should_fail()) return NULL;
     crn_lock_acquire(&meta_lock);
     struct free_piece *piece = free_pieces[shift];
     if (piece) {

@@ -32,17 +32,19 @@ static bool is_over_limit(const cairn_heap *heap) {
 }
 
 static void *try_once(cairn_heap *heap, struct crn_cache *cache, const struct request *request) {
-    static unsigned calls;
-    if (CRN_UNLIKELY(crn_settings.fail_allocation) &&
-        __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) == crn_settings.fail_allocation) {
-        return NULL;
-    }
     if (!cache) return NULL;
     if (request->bin) return crn_cache_allocate(cache, request->bin);
     if (is_over_limit(heap)) return NULL;
     char *object = crn_cache_allocate_own(cache, request->type, request->bytes, request->align,
                                           request->is_sized);
     return object;
+}
+
+/* CAIRN_FAIL=N: the Nth request fails, the collection notwithstanding. */
+static bool must_fail(void) {
+    static unsigned requests;
+    return CRN_UNLIKELY(crn_settings.fail_allocation) &&
+           __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED) == crn_settings.fail_allocation;
 }
 
 static void *allocate(cairn_heap *heap, const struct request *request) {
@@ -54,9 +56,11 @@ static void *allocate(cairn_heap *heap, const struct request *request) {
     } else if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
         crn_hooks.poll();
     }
-    void *object = try_once(heap, cache, request);
+    bool is_failing = must_fail();
+    void *object = is_failing ? NULL : try_once(heap, cache, request);
     if (CRN_UNLIKELY(!object)) {
         crn_hooks.emergency();
+        if (is_failing) return NULL;
         object = try_once(heap, crn_cache_of(crn_self(), heap), request);
     }
     return object;

@@ -41,7 +41,8 @@ struct crn_settings {
     bool has_reclaimer;       /* CAIRN_RECLAIMER=0: no thread applies decrements */
     bool is_passive;          /* CAIRN_INTERPOSE=0: functions of libc are left alone */
     unsigned stress_collect;  /* CAIRN_STRESS=N: collect at every Nth slow path */
-    unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation fails */
+    unsigned fail_allocation; /* CAIRN_FAIL=N: the Nth slow-path allocation gives NULL */
+    uint64_t stress_stop_ns;  /* CAIRN_STRESS_STOP=N: mean time between stops; 0: none */
 };
 extern struct crn_settings crn_settings;
 extern cairn_heap *crn_default_heap, *crn_heaps;
@@ -178,7 +179,8 @@ struct crn_hooks {
     void (*emergency)(void);     /* no memory: collect everything */
     void (*poll)(void);          /* stand still if a stop is wanted */
     void (*gate)(void);          /* wait until the fork that has closed the gate is over */
-    bool (*start)(void);         /* once */
+    bool (*start)(void);         /* once, under the start lock */
+    void (*started)(void);       /* once, afterwards, with no lock held */
     /* While the world is stopped: takes back a count that an extra owned. */
     void (*give_back)(void *object);
 };

@@ -4,6 +4,7 @@
  */
 #include "object/object.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,9 @@ static const struct unit time_units[] = {
 static bool parse(const char *text, const struct unit *units, size_t unit_count, uint64_t *value) {
     char *end;
     if (*text < '0' || *text > '9') return false;
+    errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
+    if (errno != 0) return false;
     for (size_t i = 0; i < unit_count; i++) {
         if (strcmp(end, units[i].suffix) != 0) continue;
         return !__builtin_mul_overflow(number, units[i].factor, value) && *value != 0;
@@ -48,6 +51,15 @@ static bool read_number(const char *name, const struct unit *units, size_t unit_
     return true;
 }
 
+/* A number from one to `most`; 0 if the variable is not set. */
+static uint32_t read_count(const char *name, const char *example, uint32_t most) {
+    uint64_t value = 0;
+    if (!read_number(name, byte_units, 1, example, &value)) return 0;
+    CAIRN_REQUIRE(value <= most, "%s=%s is too large; say for example %s=%s", name, getenv(name),
+                  name, example);
+    return (uint32_t)value;
+}
+
 static bool read_flag(const char *name, bool fallback) {
     const char *text = getenv(name);
     if (!text) return fallback;
@@ -61,12 +73,10 @@ static void read_environment(void) {
     if (read_number("CAIRN_LIMIT", byte_units, 7, "512M", &value)) crn_settings.limit_bytes = value;
     if (read_number("CAIRN_PAUSE", time_units, 4, "1ms", &value))
         crn_settings.pause_goal_ns = value;
-    if (read_number("CAIRN_STRESS", byte_units, 1, "100", &value)) {
-        crn_settings.stress_collect = (unsigned)value;
-    }
-    if (read_number("CAIRN_FAIL", byte_units, 1, "100", &value)) {
-        crn_settings.fail_allocation = (unsigned)value;
-    }
+    crn_settings.stress_collect = read_count("CAIRN_STRESS", "100", UINT32_MAX);
+    crn_settings.fail_allocation = read_count("CAIRN_FAIL", "100", UINT32_MAX);
+    crn_os_fail_at(read_count("CAIRN_FAIL_META", "100", UINT32_MAX));
+    crn_settings.stress_stop_ns = (uint64_t)read_count("CAIRN_STRESS_STOP", "200", 1000000) * 1000;
     crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
     crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
@@ -115,7 +125,14 @@ void crn_start(void) {
     cairn_section_enter_();
     crn_lock_acquire(&crn_newcomers_lock);
     crn_lock_acquire(&start_lock);
-    if (!is_started) {
+    bool is_first = !is_started;
+    if (is_first) {
+        const char *own, *other;
+        CAIRN_REQUIRE(!crn_os_other_copy(&own, &other),
+                      "two copies of Cairn in one process\n"
+                      "  what: one is in %s, another in %s\n"
+                      "  next step: link both to one libcairn.so, or keep one of them out",
+                      other, own);
         read_environment();
         CAIRN_REQUIRE(crn_space_init(), "cannot start: no address space for the tables");
         cairn_heap *heap = make_heap("default", default_region(), crn_settings.limit_bytes);
@@ -131,6 +148,7 @@ void crn_start(void) {
         CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
     }
     cairn_section_leave_();
+    if (is_first) crn_hooks.started();
 }
 
 cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
@@ -141,6 +159,7 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
     if (options->plan == CAIRN_PLAN_TRACED) return CAIRN_ERROR_NOT_SUPPORTED;
     crn_enter();
     size_t region = options->region_bytes ? options->region_bytes : default_region();
+    region = crn_max(region, CRN_MIB(32)); /* the least that a region can be */
     size_t limit = options->limit_bytes ? options->limit_bytes : crn_settings.limit_bytes;
     cairn_heap *heap = make_heap(options->name ? options->name : "heap", region, limit);
     if (heap) {
@@ -156,6 +175,7 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
 }
 
 cairn_heap *cairn_heap_of(const void *address) {
+    if (!crn_default_heap) return NULL; /* the tables are not there before the first call */
     struct crn_block *block = crn_block_of_interior(address);
     return block ? (cairn_heap *)block->heap : NULL;
 }

@@ -22,7 +22,22 @@
 
 /* ---- Address space -------------------------------------------------------------------------- */
 
+static uint64_t fail_at, requests; /* requests: atomic */
+
+void crn_os_fail_at(uint64_t request) {
+    fail_at = request;
+}
+
+bool crn_os_should_fail(void) {
+    return CRN_UNLIKELY(fail_at) && __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED) == fail_at;
+}
+
+bool crn_os_has_failed(void) {
+    return fail_at && __atomic_load_n(&requests, __ATOMIC_RELAXED) >= fail_at;
+}
+
 static void *map(size_t bytes, int protection) {
+    if (crn_os_should_fail()) return NULL;
     void *at = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return at == MAP_FAILED ? NULL : at;
 }
@@ -48,7 +63,7 @@ void *crn_os_map(size_t bytes) {
 }
 
 bool crn_os_commit(void *address, size_t bytes) {
-    return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
+    return !crn_os_should_fail() && mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
 void crn_os_decommit(void *address, size_t bytes) {
@@ -100,6 +115,12 @@ uint64_t crn_os_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void crn_os_sleep_ns(uint64_t duration_ns) {
+    const struct timespec duration = {.tv_sec = (time_t)(duration_ns / 1000000000u),
+                                      .tv_nsec = (long)(duration_ns % 1000000000u)};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &duration, NULL);
 }
 
 int crn_os_thread_id(void) {
@@ -196,6 +217,11 @@ void crn_os_admit_stop_signal(void) {
     sigemptyset(&set);
     sigaddset(&set, crn_os_stop_signal);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
+#if defined(__SANITIZE_THREAD__)
+    /* ThreadSanitizer makes its record of a thread's signals at the thread's first call of this kind
+     * or its first signal, and loses the signal that comes meanwhile (GCC 12). So make it now. */
+    pthread_kill(pthread_self(), 0);
+#endif
 }
 
 bool crn_os_signal_may_stop(int signal) {
@@ -217,7 +243,21 @@ bool crn_os_on_signal(int signal, void (*handler)(int, siginfo_t *, void *),
     sigfillset(&action.sa_mask);
     sigdelset(&action.sa_mask, SIGSEGV);
     sigdelset(&action.sa_mask, SIGBUS);
-    return sigaction(signal, &action, previous) == 0;
+    struct sigaction old;
+    memset(&old, 0, sizeof(old));
+    if (sigaction(signal, &action, &old) != 0) return false;
+    /* The kernel's mask is shorter than libc's, and glibc fills the rest from its stack: stale
+     * pointers to objects, in memory that is scanned. */
+    memset(previous, 0, sizeof(*previous));
+    previous->sa_flags = old.sa_flags;
+    if (old.sa_flags & SA_SIGINFO)
+        previous->sa_sigaction = old.sa_sigaction;
+    else
+        previous->sa_handler = old.sa_handler;
+    for (int i = 1; i <= 64; i++) {
+        if (sigismember(&old.sa_mask, i) == 1) sigaddset(&previous->sa_mask, i);
+    }
+    return true;
 }
 
 uintptr_t crn_os_context_stack_pointer(const void *context) {

@@ -23,6 +23,16 @@ void crn_os_huge(void *address, size_t bytes);     /* ask for huge pages */
 size_t crn_os_address_limit(void);                 /* of RLIMIT_AS in bytes, SIZE_MAX if none */
 size_t crn_os_resident(void);                      /* of the process in bytes */
 
+/* copies.c: says that this copy of Cairn starts; whether another in this process did before, and
+ * the objects that the two are linked into. */
+bool crn_os_other_copy(const char **own, const char **other);
+
+/* CAIRN_FAIL_META=N: the Nth time from now that the runtime asks for memory of its own or for
+ * address space, it gets none. 0: never. Whoever hands out such memory asks crn_os_should_fail. */
+void crn_os_fail_at(uint64_t request);
+bool crn_os_should_fail(void);
+bool crn_os_has_failed(void); /* the Nth request has come */
+
 /* The signal that stops a thread. SIGURG: ignored where nobody listens. Set before the first stop.
  */
 extern int crn_os_stop_signal;
@@ -30,7 +40,8 @@ bool crn_os_signal_may_stop(int signal); /* whether a program may choose it */
 void crn_os_admit_stop_signal(void);     /* out of this thread's mask */
 
 uint64_t crn_os_now_ns(void);
-unsigned crn_os_processor_count(void); /* that this process may run on; at least 1 */
+unsigned crn_os_processor_count(void);      /* that this process may run on; at least 1 */
+void crn_os_sleep_ns(uint64_t duration_ns); /* or shorter, if a signal comes */
 int crn_os_thread_id(void);
 int crn_os_process_id(void);
 

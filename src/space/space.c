@@ -113,8 +113,10 @@ static bool note_region(struct crn_region *region) {
     for (size_t i = 0; i < REGION_MAX; i++) {
         if (regions[i]) continue;
         regions[i] = region;
-        if (!crn_space.low || region->base < crn_space.low) crn_space.low = region->base;
-        if (region->end > crn_space.high) crn_space.high = region->end;
+        bool is_lowest = !crn_space.low || region->base < crn_space.low;
+        if (is_lowest) __atomic_store_n(&crn_space.low, region->base, __ATOMIC_RELAXED);
+        bool is_highest = region->end > crn_space.high;
+        if (is_highest) __atomic_store_n(&crn_space.high, region->end, __ATOMIC_RELAXED);
         return true;
     }
     return false;

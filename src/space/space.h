@@ -98,6 +98,14 @@ CRN_INLINE void crn_region_sites_forget(struct crn_region *region, const char *l
     }
 }
 
+/* Whether the address lies between the lowest and the highest region. Relaxed: the range only
+ * grows, and who has an object of a new region has synchronised with who made it. */
+CRN_INLINE bool crn_space_holds(const void *address) {
+    uintptr_t low = (uintptr_t)__atomic_load_n(&crn_space.low, __ATOMIC_RELAXED);
+    uintptr_t high = (uintptr_t)__atomic_load_n(&crn_space.high, __ATOMIC_RELAXED);
+    return (uintptr_t)address - low < high - low;
+}
+
 CRN_INLINE enum crn_segment_kind crn_segment_kind(const void *address) {
     uintptr_t index = (uintptr_t)address >> CRN_SEGMENT_SHIFT;
     if (CRN_UNLIKELY(index >> (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT))) return CRN_SEGMENT_NONE;
