@@ -610,8 +610,8 @@ static void check_count(const Twin *twin, bool is_exact) {
     }
     bool is_right = is_exact ? count == expected : count >= expected;
     if (!is_right) {
-        fprintf(stderr, "%p: kind %d with %zu references, %zu pins: count %zu, the twin's %zu\n",
-                SHOW(void, twin->seen_at), (int)twin->kind, twin->count, twin->pins, count,
+        fprintf(stderr, "%p: kind %d with %zu references, %zu pins, cell %d: count %zu, the twin's %zu\n",
+                SHOW(void, twin->seen_at), (int)twin->kind, twin->count, twin->pins, twin->has_cell, count,
                 expected);
     }
     CHECK(is_right);
@@ -630,7 +630,7 @@ static void check_counts(void) {
     excess_total += excess;
     if (excess > excess_most) excess_most = excess;
     for (const Twin *twin = run->all; twin; twin = twin->all) {
-        if (twin->visit != run->visit || twin->kind == UNTYPED) continue;
+        if (twin->visit != run->visit) continue;
         for (size_t i = 0; i < twin->count; i++) {
             if (twin->refs[i]) twin->refs[i]->in_degree++;
         }
