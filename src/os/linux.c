@@ -218,8 +218,9 @@ void crn_os_admit_stop_signal(void) {
     sigaddset(&set, crn_os_stop_signal);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
 #if defined(__SANITIZE_THREAD__)
-    /* ThreadSanitizer makes its record of a thread's signals at the thread's first call of this kind
-     * or its first signal, and loses the signal that comes meanwhile (GCC 12). So make it now. */
+    /* ThreadSanitizer makes its record of a thread's signals at the thread's first call of this
+     * kind or its first signal, and loses the signal that comes meanwhile (GCC 12). So make it now.
+     */
     pthread_kill(pthread_self(), 0);
 #endif
 }

@@ -81,6 +81,7 @@ for standard in $standards; do
     cases $language $compiler -x $language -std=$standard -I"$include"
     runs $standard $compiler -x $language -std=$standard -I"$include"
 done
+runs sites $compiler -x $language -std=${standards%% *} -I"$include" -DCAIRN_SITES
 
 # Up to 340 fields, and one more is refused, not forgotten.
 fields() { # count

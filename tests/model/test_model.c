@@ -610,9 +610,10 @@ static void check_count(const Twin *twin, bool is_exact) {
     }
     bool is_right = is_exact ? count == expected : count >= expected;
     if (!is_right) {
-        fprintf(stderr, "%p: kind %d with %zu references, %zu pins, cell %d: count %zu, the twin's %zu\n",
-                SHOW(void, twin->seen_at), (int)twin->kind, twin->count, twin->pins, twin->has_cell, count,
-                expected);
+        fprintf(stderr,
+                "%p: kind %d with %zu references, %zu pins, cell %d: count %zu, the twin's %zu\n",
+                SHOW(void, twin->seen_at), (int)twin->kind, twin->count, twin->pins, twin->has_cell,
+                count, expected);
     }
     CHECK(is_right);
 }
