@@ -128,6 +128,7 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     if (crn_settings.is_tracing) {
         print_line(counted - started, stopping_ns, young_bytes, traced_ns, scanned);
     }
+    __atomic_store_n(&crn_gc.freed_bytes, 0, __ATOMIC_RELAXED);
 }
 
 static void collect(cairn_collection kind, bool is_bounded) {
