@@ -80,7 +80,7 @@ static void old_finalizable_objects_are_finalized(void **state) {
         scratch = cairn_make(Node, .value = i);
         if (i % 1000 == 0) cairn_finalize_pending();
     }
-    assert_true(finalized >= 990);
+    assert_true(__atomic_load_n(&finalized, __ATOMIC_SEQ_CST) >= 990);
 }
 
 static NodeRef *row;

@@ -17,12 +17,18 @@ struct CMUnitTest {
     const char *name;
     void (*run)(void **state);
     void *state;
+    int (*setup)(void **state);
+    int (*teardown)(void **state);
 };
 #define cmocka_unit_test(function) cmocka_unit_test_prestate(function, NULL)
 #define cmocka_unit_test_prestate(function, state)                                                 \
-    { #function, function, state }
+    { #function, function, state, NULL, NULL }
+#define cmocka_unit_test_setup(function, setup)                                                    \
+    cmocka_unit_test_setup_teardown(function, setup, NULL)
+#define cmocka_unit_test_setup_teardown(function, setup, teardown)                                 \
+    { #function, function, NULL, setup, teardown }
 #define cmocka_run_group_tests(tests, setup, teardown)                                             \
-    runner_run((tests), sizeof(tests) / sizeof((tests)[0]))
+    runner_run((tests), sizeof(tests) / sizeof((tests)[0]), (setup), (teardown))
 
 #define RUNNER_CHECK(condition, text)                                                              \
     ((condition) ? (void)0 : runner_fail(__FILE__, __LINE__, "%s", text))
@@ -90,16 +96,27 @@ __attribute__((unused)) static void cmocka_set_test_filter(const char *name) {
     runner_only = name;
 }
 
-__attribute__((unused)) static int runner_run(const struct CMUnitTest *tests, size_t count) {
+__attribute__((unused)) static void runner_call(int (*function)(void **), void **state,
+                                                const char *what) {
+    if (function && function(state) != 0) runner_fail(__FILE__, __LINE__, "%s failed", what);
+}
+
+__attribute__((unused)) static int runner_run(const struct CMUnitTest *tests, size_t count,
+                                              int (*setup)(void **), int (*teardown)(void **)) {
+    void *group = NULL;
+    runner_call(setup, &group, "the setup");
     for (size_t i = 0; i < count; i++) {
         if (runner_only && strcmp(runner_only, tests[i].name) != 0) continue;
-        void *state = tests[i].state;
+        void *state = tests[i].state ? tests[i].state : group;
         runner_clean_stack();
         printf("[ RUN      ] %s\n", tests[i].name);
         fflush(stdout);
+        runner_call(tests[i].setup, &state, "its setup");
         tests[i].run(&state);
+        runner_call(tests[i].teardown, &state, "its teardown");
         printf("[       OK ] %s\n", tests[i].name);
     }
+    runner_call(teardown, &group, "the teardown");
     printf("[  PASSED  ] %zu test(s)\n", count);
     return 0;
 }
