@@ -41,6 +41,15 @@ __attribute__((unused)) static void run_apart(void (*function)(void)) {
     cairn_blocking_end();
 }
 
+/* A heap with a small region: several fit where address space is short, as under an emulator. */
+__attribute__((unused)) static cairn_heap *make_small_heap(void) {
+    cairn_options options = CAIRN_OPTIONS_INIT;
+    options.region_bytes = (size_t)256 << 20;
+    cairn_heap *heap = NULL;
+    assert_int_equal(cairn_heap_create(&options, &heap), CAIRN_OK);
+    return heap;
+}
+
 /* Overwrites what earlier calls left on the stack. */
 __attribute__((noinline, unused)) static void clean_stack(void) {
     volatile char space[16384];

@@ -50,8 +50,7 @@ CAIRN_TYPE(Family, CAIRN_FLEX(kids));
 
 static void every_macro_records_its_site(void **state) {
     (void)state;
-    cairn_heap *heap = NULL;
-    assert_int_equal(cairn_heap_create(NULL, &heap), CAIRN_OK);
+    cairn_heap *heap = make_small_heap();
     cairn_type *type = NULL;
     assert_int_equal(cairn_type_create("made", 24, 8, NULL, 0, NULL, &type), CAIRN_OK);
 #define CHECK(allocation) assert_site((allocation), __func__, __LINE__, (int)gettid())
