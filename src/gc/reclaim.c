@@ -16,6 +16,7 @@ static bool has_thread; /* atomic */
 static void run(void *unused) {
     (void)unused;
     if (cairn_thread_register() != CAIRN_OK) return;
+    crn_self()->is_rootless = true; /* what it holds is in lists of the collector's */
     for (;;) {
         cairn_blocking_begin();
         while (!__atomic_load_n(&wanted, __ATOMIC_ACQUIRE)) crn_futex_wait(&wanted, 0);

@@ -192,6 +192,7 @@ CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         prefetch_thread(thread->next);
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
+        if (thread->is_rootless) continue;
         scan_thread(thread, thread->stopped_at, visit);
         crn_scanned.threads++;
     }

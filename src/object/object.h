@@ -91,7 +91,8 @@ struct crn_thread {
     struct crn_thread *next; /* under the threads lock */
     struct cairn_thread *inline_state;
     int thread_id;
-    uint32_t state; /* enum crn_thread_state; atomic */
+    bool is_rootless; /* one of ours that runs no code of the program: only stale words */
+    uint32_t state;   /* enum crn_thread_state; atomic */
     uint32_t blocking_depth;
     uint32_t full_chunks; /* of the log, not yet told to pacing */
     uint32_t signal_due;  /* atomic; a stop signal is on its way; see stop.c */

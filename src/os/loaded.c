@@ -52,8 +52,12 @@ static const struct r_debug *find_debug(void) {
 }
 
 static const struct link_map *first_link(void) {
-    static const struct r_debug *debug;
-    if (!debug) debug = find_debug();
+    static const struct r_debug *known; /* atomic; whoever looks for it finds the same */
+    const struct r_debug *debug = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (!debug) {
+        debug = find_debug();
+        __atomic_store_n(&known, debug, __ATOMIC_RELAXED);
+    }
     return debug ? debug->r_map : NULL;
 }
 
