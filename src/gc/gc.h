@@ -123,6 +123,8 @@ struct crn_scanned {
 extern struct crn_scanned crn_scanned; /* by the last crn_scan_roots */
 void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
 void crn_scan_every_word(const char *low, const char *high, void (*visit)(void *word));
+void crn_scan_around_sanitizer(const struct crn_thread *thread, const char *low, const char *high,
+                               void (*visit)(void *word));
 
 /* images.c: what is loaded. Gather with no lock held and the world running; install under the world
  * lock; the rest while the world is stopped. */

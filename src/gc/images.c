@@ -139,7 +139,7 @@ void crn_images_scan_data(void (*visit)(void *word)) {
 }
 
 void crn_images_scan_locals(const struct crn_thread *thread, void (*visit)(void *word)) {
-    crn_scan_words(thread->static_locals.low, thread->static_locals.high, visit);
+    crn_scan_around_sanitizer(thread, thread->static_locals.low, thread->static_locals.high, visit);
     const struct module *modules = images->modules.items;
     for (size_t i = 0; i < images->modules.count; i++) {
         if (modules[i].is_static) continue;

@@ -136,9 +136,22 @@ CRN_NO_SANITIZE static void scan_fake_frames(void *fake_stack, const char *low, 
 /* ---- Threads ----------------------------------------------------------------------------------
  */
 
+/* ThreadSanitizer remembers in thread-locals which fields were accessed atomically: no references.
+ */
+void crn_scan_around_sanitizer(const struct crn_thread *thread, const char *low, const char *high,
+                               void (*visit)(void *word)) {
+    const char *from, *to;
+    crn_os_sanitizer_locals(thread->anchor, &from, &to);
+    if (from < to && from >= low && to <= high) {
+        crn_scan_words(low, from, visit);
+        low = to;
+    }
+    crn_scan_words(low, high, visit);
+}
+
 static void scan_stack(const struct crn_thread *thread, const char *low, const char *high,
                        void (*visit)(void *word)) {
-    crn_scan_words(low, high, visit);
+    crn_scan_around_sanitizer(thread, low, high, visit);
     if (CRN_UNLIKELY(thread->fake_stack != NULL)) {
         scan_fake_frames(thread->fake_stack, low, high, visit);
     }

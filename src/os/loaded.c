@@ -98,6 +98,39 @@ CRN_NO_SANITIZE static void visit_links(const struct crn_os_images_visit *visit)
     }
 }
 
+#if defined(__SANITIZE_THREAD__)
+void __tsan_init(void);
+
+/* At the same distance from each thread's anchor. Written under the loader's lock, always the same.
+ */
+static ptrdiff_t sanitizer_offset;
+static size_t sanitizer_bytes;
+
+CRN_NO_SANITIZE static void note_sanitizer(const struct dl_phdr_info *info, const void *anchor) {
+    bool is_library = info->dlpi_name && info->dlpi_name[0], is_it = false;
+    size_t bytes = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t low = info->dlpi_addr + header->p_vaddr;
+        is_it |= header->p_type == PT_LOAD && (uintptr_t)__tsan_init - low < header->p_memsz;
+        if (header->p_type == PT_TLS) bytes = header->p_memsz;
+    }
+    if (!is_library || !is_it || !info->dlpi_tls_data) return;
+    sanitizer_offset = (char *)info->dlpi_tls_data - (const char *)anchor;
+    sanitizer_bytes = bytes;
+}
+
+CRN_NO_SANITIZE void crn_os_sanitizer_locals(const void *anchor, const char **low,
+                                             const char **high) {
+    *low = (const char *)anchor + sanitizer_offset;
+    *high = *low + sanitizer_bytes;
+}
+#else
+void crn_os_sanitizer_locals(const void *anchor, const char **low, const char **high) {
+    *low = *high = anchor;
+}
+#endif
+
 static int visit_image(struct dl_phdr_info *info, size_t size, void *argument) {
     (void)size;
     struct walk *walk = argument;
@@ -106,6 +139,9 @@ static int visit_image(struct dl_phdr_info *info, size_t size, void *argument) {
         walk->is_begun = true;
         visit_links(visit);
     }
+#if defined(__SANITIZE_THREAD__)
+    note_sanitizer(info, walk->anchor);
+#endif
     const ElfW(Phdr) *relro = NULL;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO) relro = &info->dlpi_phdr[i];

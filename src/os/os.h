@@ -104,6 +104,10 @@ void crn_os_images(const struct crn_os_images_visit *visit);
  * stopped; takes no lock. */
 bool crn_os_images_are(const void *const *links, size_t count);
 
+/* ThreadSanitizer's own thread-locals, of the thread with that anchor; empty in other builds and
+ * before crn_os_images. */
+void crn_os_sanitizer_locals(const void *anchor, const char **low, const char **high);
+
 /* What names a thread's thread-locals, and its copy of a module's: NULL if it has none yet. */
 void *crn_os_thread_anchor(void);
 char *crn_os_thread_locals(const void *anchor, size_t module);

@@ -19,14 +19,7 @@
 #include <time.h>
 
 enum { TABLE = 160, WATCHES = 64, PINS = 16, LAYOUTS = 150, SHARED = 48, THREADS = 3 };
-enum { STEPS_DEFAULT = 20000, STRETCHES = 8, STUCK = 255 };
-/* What stale words may keep. ThreadSanitizer has addresses of fields in thread-locals of its own,
- * and one of them may keep the whole graph. */
-#if defined(__SANITIZE_THREAD__)
-enum { EXCESS_MAX = 1 << 30 };
-#else
-enum { EXCESS_MAX = 16 };
-#endif
+enum { STEPS_DEFAULT = 20000, STRETCHES = 8, EXCESS_MAX = 16, STUCK = 255 };
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
