@@ -214,8 +214,13 @@ char *crn_os_thread_descriptor(void) {
  */
 
 /* Thread descriptors end within this of the anchor, and what the loader keeps for objects loaded
- * later begins within this of the first object's. */
-enum { DESCRIPTOR_BYTES = 4096, SPARE_BYTES = 8192 };
+ * later begins within this of the first object's; there may lie memory of ThreadSanitizer. */
+enum { DESCRIPTOR_BYTES = 4096 };
+#if defined(__SANITIZE_THREAD__)
+enum { SPARE_BYTES = 0 };
+#else
+enum { SPARE_BYTES = 8192 };
+#endif
 
 static uintptr_t read_hexadecimal(const char **text) {
     uintptr_t value = 0;
