@@ -102,9 +102,17 @@ static void unlink_segment(struct crn_segment **list, struct crn_segment *segmen
     if (segment->next) segment->next->prev = segment->prev;
 }
 
+/* Not where blocks are mostly empty, as those of many types with few objects each: a huge page
+ * makes 64 of them resident at once. */
+static bool deserves_huge_pages(const struct crn_heap *heap) {
+    size_t segments = crn_region_committed(&heap->region);
+    uint64_t allocated = __atomic_load_n(&heap->allocated_bytes, __ATOMIC_RELAXED);
+    return segments >= HUGE_FROM_SEGMENTS && allocated >= (segments << CRN_SEGMENT_SHIFT) / 2;
+}
+
 static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) {
-    bool is_huge = crn_region_committed(&heap->region) >= HUGE_FROM_SEGMENTS;
-    char *memory = crn_segments_acquire(&heap->region, 1, CRN_SEGMENT_BLOCKY, is_huge);
+    char *memory =
+        crn_segments_acquire(&heap->region, 1, CRN_SEGMENT_BLOCKY, deserves_huge_pages(heap));
     if (!memory) return NULL;
     struct crn_segment *segment = (struct crn_segment *)(void *)memory;
     segment->heap = heap;
