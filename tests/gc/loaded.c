@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * A program that loads Cairn at run time: nothing is interposed, and threads that were there before
- * make themselves known. Usage: loaded libcairn.so
+ * make themselves known; dlclose does not take it away. Usage: loaded libcairn.so
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,5 +69,9 @@ int main(int argc, char **argv) {
     }
     sem_post(&passed);
     pthread_join(thread, NULL);
+    /* Its handlers and threads stay, so it does. */
+    dlclose(library);
+    collect_in(NULL, 1);
+    raise(SIGURG);
     return 0;
 }
