@@ -176,7 +176,7 @@ CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
             char *object = crn_ring_take(&ring);
             if (is_last_count(object, is_alone)) die(worker, object, is_alone);
         }
-        if (deadline_ns && steps % 1024 == 0 && crn_os_now_ns() > deadline_ns) break;
+        if (deadline_ns && steps % 64 == 0 && crn_os_now_ns() > deadline_ns) break;
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
         if (queue->count) look_ahead(&ring, queue);
     }
