@@ -214,7 +214,7 @@ char *crn_os_thread_descriptor(void) {
  */
 
 /* Thread descriptors end within this of the anchor, and what the loader keeps for objects loaded
- * later begins within this of the first object's; there may lie memory of ThreadSanitizer. */
+ * later begins within this below the first object's. ThreadSanitizer may have memory there. */
 enum { DESCRIPTOR_BYTES = 4096 };
 #if defined(__SANITIZE_THREAD__)
 enum { SPARE_BYTES = 0 };
