@@ -148,12 +148,20 @@ void crn_collect(cairn_collection kind) {
     collect(kind, false);
 }
 
+/* The coordinator's own frames below this one are passed over: what the allocator left there, the
+ * address of a block say, would keep the block's first object for as long as the program collects
+ * from the same depth. This one holds the caller's registers. Where a collection begins inside an
+ * allocation or a store all frames are scanned: the arguments lie there. */
 void cairn_collect_in(cairn_heap *heap, cairn_collection kind) {
     (void)heap; /* one epoch serves all heaps */
     CAIRN_REQUIRE(kind >= CAIRN_COUNT && kind <= CAIRN_COMPACT,
                   "cairn_collect: %d is no collection", (int)kind);
+    __builtin_unwind_init();
     crn_enter();
+    struct crn_thread *self = crn_self();
+    self->entered_at = CRN_STACK_POINTER();
     crn_collect(kind);
+    self->entered_at = NULL;
     crn_leave();
 }
 

@@ -200,7 +200,7 @@ CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
     struct crn_thread *self = crn_self();
     __builtin_unwind_init();
     char *here = CRN_STACK_POINTER();
-    crn_thread_stands_at(self, here, NULL);
+    crn_thread_stands_at(self, self->entered_at ? self->entered_at : here, NULL);
     crn_scanned = (struct crn_scanned){0, 0};
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         prefetch_thread(thread->next);

@@ -101,6 +101,7 @@ struct crn_thread {
     char *alternate_high; /* the end of that stack if it is an alternate signal stack */
     char *interrupted_at; /* then: the lowest address in use of its own stack, NULL if unknown */
     void *fake_stack;     /* AddressSanitizer's */
+    char *entered_at;     /* the lowest address of the frame that asks for a collection, or NULL */
     size_t frame_bytes;   /* used of frame */
     _Alignas(sizeof(void *)) char frame[CRN_FRAME_BYTES]; /* of cairn_blocking_begin */
     struct crn_log_chunk *log;                            /* current and full ones */

@@ -382,8 +382,55 @@ static void local_array_is_seen(void **state) {
     cairn_blocking_end();
 }
 
+/* ---- What is no hiding place ------------------------------------------------------------------
+ */
+
+#if !IS_SANITIZED
+enum { LITTER = 64, LITTER_WORDS = 8 * LITTER, FEW = LITTER / 16 };
+static uintptr_t littered[LITTER];
+static cairn_weak weak_litter[LITTER];
+
+__attribute__((noinline)) static void make_litter(void) {
+    for (size_t i = 0; i < LITTER; i++) {
+        Node *node = cairn_new(Node);
+        assert_true(cairn_weak_set(&weak_litter[i], node));
+        littered[i] = HIDE(node);
+    }
+}
+
+/* Where the frames of a collection will lie, with holes that they do not write. */
+__attribute__((noinline)) static void litter(void) {
+    void *below[LITTER_WORDS];
+    for (size_t i = 0; i < LITTER_WORDS; i++) below[i] = SHOW(void, littered[i % LITTER]);
+    __asm__ volatile("" : : "r"(below) : "memory");
+}
+
+static void collect_over_litter(void) {
+    make_litter();
+    litter();
+    clean_registers();
+    cairn_collect(CAIRN_COUNT);
+    litter();
+    clean_registers();
+    cairn_collect(CAIRN_TRACE);
+}
+
+/* Frames of the collector itself are no roots, but for the one that the program called: that one
+ * holds the caller's registers, and perhaps a word that it does not use. */
+static void frames_below_the_one_that_collects_are_not_seen(void **state) {
+    (void)state;
+    run_apart(collect_over_litter);
+    size_t alive = 0;
+    for (size_t i = 0; i < LITTER; i++) alive += cairn_weak_get(&weak_litter[i]) != NULL;
+    assert_in_range(alive, 0, FEW);
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+#if !IS_SANITIZED
+        cmocka_unit_test(frames_below_the_one_that_collects_are_not_seen),
+#endif
 #if defined(__x86_64__) && !IS_SANITIZED
         cmocka_unit_test(registers_of_interrupted_thread_are_seen),
         cmocka_unit_test(red_zone_of_interrupted_thread_is_seen),
