@@ -87,8 +87,20 @@ static CRN_NOINLINE void check_first_count(char *object, const struct crn_block 
     }
 }
 
-CRN_INLINE void promote(struct crn_worker *worker, char *object, void **field, bool is_alone) {
-    struct crn_block *block = crn_block_of_start(object);
+/* Adds one below 255; returns what was there. */
+CRN_INLINE uint8_t raise_count(uint8_t *count, bool is_alone) {
+    uint8_t old = __atomic_load_n(count, __ATOMIC_RELAXED);
+    if (is_alone) {
+        if (CRN_LIKELY(old != 255)) *count = (uint8_t)(old + 1);
+        return old;
+    }
+    while (old != 255 && !__atomic_compare_exchange_n(count, &old, (uint8_t)(old + 1), true,
+                                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    return old;
+}
+
+CRN_INLINE void promote(struct crn_worker *worker, char *object, struct crn_block *block,
+                        void **field, bool is_alone) {
     /* The usual case, checked inline: a young slot of a block that a cursor is in or has left. */
     uint64_t offset = (uint64_t)(object - block->base);
     bool is_usual = (block->state == CRN_BLOCK_ACTIVE || block->state == CRN_BLOCK_SPENT) &&
@@ -107,27 +119,29 @@ CRN_INLINE void promote(struct crn_worker *worker, char *object, void **field, b
     if (is_scanned) crn_push(&worker->grey, object);
 }
 
-/* Adds one below 255; returns what was there. */
-CRN_INLINE uint8_t raise_count(uint8_t *count, bool is_alone) {
-    uint8_t old = __atomic_load_n(count, __ATOMIC_RELAXED);
-    if (is_alone) {
-        if (CRN_LIKELY(old != 255)) *count = (uint8_t)(old + 1);
-        return old;
-    }
-    while (old != 255 && !__atomic_compare_exchange_n(count, &old, (uint8_t)(old + 1), true,
-                                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
-    return old;
-}
-
-CRN_INLINE void increment(struct crn_worker *worker, void *value, void **field, bool is_alone) {
-    if (CRN_UNLIKELY(crn_is_foreign(value))) {
+/* What is in no block: a large object, or none of any heap. */
+static CRN_NOINLINE void increment_other(struct crn_worker *worker, char *value, void **field,
+                                         bool is_alone) {
+    if (crn_is_foreign(value)) {
         if (crn_space_is_reserved(value)) report_bad_reference(value, field);
         return;
     }
-    if (CRN_UNLIKELY(!crn_is_slot_aligned(value) || crn_segment_kind(value) == CRN_SEGMENT_BODY)) {
+    if (!crn_is_slot_aligned(value) || crn_segment_kind(value) == CRN_SEGMENT_BODY) {
         report_bad_reference(value, field);
     }
-    if (raise_count(crn_count_of(value), is_alone) == 0) promote(worker, value, field, is_alone);
+    if (raise_count(crn_count_of(value), is_alone)) return;
+    promote(worker, value, crn_block_of_start(value), field, is_alone);
+}
+
+/* Written out for the usual case, in which one look at the segment's kind says all. */
+CRN_INLINE void increment(struct crn_worker *worker, char *value, void **field, bool is_alone) {
+    if (CRN_UNLIKELY(crn_segment_kind(value) != CRN_SEGMENT_BLOCKY)) {
+        increment_other(worker, value, field, is_alone);
+        return;
+    }
+    if (CRN_UNLIKELY(!crn_is_slot_aligned(value))) report_bad_reference(value, field);
+    if (raise_count(crn_count_of(value), is_alone)) return;
+    promote(worker, value, crn_block_in_table(value), field, is_alone);
 }
 
 void crn_count_increment(void *object) {
@@ -165,12 +179,16 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
 }
 
 CRN_INLINE void drain_grey(struct crn_worker *worker, bool is_alone) {
-    struct crn_ring ring = {.head = 0};
+    struct crn_ring ring;
+    crn_ring_init(&ring);
     struct crn_stack *grey = &worker->grey;
     for (;;) {
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(grey);
-        while (grey->count && ring.held < CRN_AHEAD / 2)
-            crn_ring_put(&ring, grey->items[--grey->count]);
+        while (grey->count && ring.held < CRN_AHEAD / 2) {
+            char *object = grey->items[--grey->count];
+            CRN_PREFETCH_READ(object);
+            crn_ring_put(&ring, object);
+        }
         if (!ring.held) return;
         count_fields(worker, crn_ring_take(&ring), is_alone);
     }
@@ -217,7 +235,7 @@ static struct crn_log_chunk *take_chunk(const struct crn_worker *worker) {
 }
 
 /* Two steps ahead of the counting: the field comes from memory, then what it refers to. */
-enum { FIELDS_AHEAD = 16, VALUES_AHEAD = 8 };
+enum { FIELDS_AHEAD = 16, VALUES_AHEAD = 8, BATCH = 16 };
 CRN_INLINE void look_ahead_in_log(const struct crn_log_chunk *chunk, size_t i) {
     if (i + FIELDS_AHEAD < chunk->count) CRN_PREFETCH(chunk->entries[i + FIELDS_AHEAD].field);
     if (i + VALUES_AHEAD >= chunk->count) return;
@@ -228,9 +246,14 @@ CRN_INLINE void look_ahead_in_log(const struct crn_log_chunk *chunk, size_t i) {
 }
 
 CRN_INLINE void count_chunk(struct crn_worker *worker, struct crn_log_chunk *chunk, bool is_alone) {
-    for (size_t i = 0; i < chunk->count; i++) {
-        look_ahead_in_log(chunk, i);
-        count_logged(worker, &chunk->entries[i], is_alone);
+    /* Several entries before what they promote is drained: a list is followed one object at a
+     * time, several of them side by side. */
+    for (size_t i = 0; i < chunk->count;) {
+        size_t end = crn_min(i + BATCH, chunk->count);
+        for (; i < end; i++) {
+            look_ahead_in_log(chunk, i);
+            count_logged(worker, &chunk->entries[i], is_alone);
+        }
         drain_grey(worker, is_alone);
     }
     worker->entries += chunk->count;

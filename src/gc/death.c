@@ -160,26 +160,60 @@ CRN_INLINE bool is_last_count(char *object, bool is_alone) {
     return old == 1;
 }
 
+/* Objects whose last count was taken wait here for their blocks' descriptors, then those that have
+ * fields for these. Each miss may be a walk of page tables too: what is not read is not fetched. */
+enum { GROUP = 32 };
+struct group {
+    char *objects[GROUP];
+    unsigned count;
+};
+
+CRN_INLINE void group_put(struct group *group, char *object) {
+    CRN_PREFETCH(crn_block_in_table(object));
+    group->objects[group->count++] = object;
+}
+
+CRN_INLINE void group_fetch_fields(const struct group *group) {
+    for (unsigned i = 0; i < group->count; i++) {
+        const char *object = group->objects[i];
+        if (crn_block_of_start(object)->content == CRN_EXACT) CRN_PREFETCH_READ(object);
+    }
+}
+
 CRN_INLINE void look_ahead(struct crn_ring *ring, struct crn_stack *queue) {
     char *object = queue->items[--queue->count];
     CRN_PREFETCH(crn_count_of(object));
     crn_ring_put(ring, object);
 }
 
+CRN_INLINE void die_together(struct crn_worker *worker, struct group *group, bool is_alone) {
+    group_fetch_fields(group);
+    for (unsigned i = 0; i < group->count; i++) die(worker, group->objects[i], is_alone);
+    group->count = 0;
+}
+
 CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
-    struct crn_ring ring = {.head = 0};
+    struct crn_ring ring;
+    crn_ring_init(&ring);
+    struct group group;
+    group.count = 0;
     struct crn_stack *queue = &worker->decrements;
     uint64_t deadline_ns = crn_gc.deadline_ns;
     for (unsigned steps = 1;; steps++) {
-        if (!queue->count && !ring.held && !crn_team_take(queue)) break;
+        if (!queue->count && !ring.held) {
+            die_together(worker, &group, is_alone);
+            if (!queue->count && !crn_team_take(queue)) break;
+        }
         if (ring.held == CRN_AHEAD || !queue->count) {
             char *object = crn_ring_take(&ring);
-            if (is_last_count(object, is_alone)) die(worker, object, is_alone);
+            if (is_last_count(object, is_alone)) group_put(&group, object);
+            if (group.count == GROUP) die_together(worker, &group, is_alone);
         }
         if (deadline_ns && steps % 64 == 0 && crn_os_now_ns() > deadline_ns) break;
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
         if (queue->count) look_ahead(&ring, queue);
     }
+    die_together(worker, &group, is_alone);
     while (ring.held) crn_push(queue, crn_ring_take(&ring));
 }
 static void apply_alone(struct crn_worker *worker) {
@@ -253,15 +287,11 @@ void crn_count_decrements(uint64_t deadline_ns) {
  *  - A weak reference can still be read: what has extras waits, whole, for the next stop.
  */
 
-enum { SLICE_STEPS = 2048, GROUP = 32 };
-
-struct group {
-    char *objects[GROUP]; /* whose last count this slice takes */
-    unsigned count;
-};
+enum { SLICE_STEPS = 2048 };
 
 static void bury(struct crn_worker *worker, struct group *group) {
     struct crn_heap *heap = NULL;
+    group_fetch_fields(group);
     for (unsigned i = 0; i < group->count; i++) {
         char *object = group->objects[i];
         struct crn_block *block = crn_block_of_start(object);
@@ -297,8 +327,10 @@ static void bury(struct crn_worker *worker, struct group *group) {
 
 /* Returns whether there is more to do. */
 static bool slice(struct crn_worker *worker) {
-    struct crn_ring ring = {.head = 0};
-    struct group group = {.count = 0};
+    struct crn_ring ring;
+    crn_ring_init(&ring);
+    struct group group;
+    group.count = 0;
     struct crn_stack *queue = &worker->decrements;
     for (unsigned steps = 0; steps < SLICE_STEPS; steps++) {
         if (queue->count && ring.held < CRN_AHEAD) {
@@ -307,7 +339,7 @@ static bool slice(struct crn_worker *worker) {
         }
         if (ring.held) {
             char *object = crn_ring_take(&ring);
-            if (is_last_count(object, true)) group.objects[group.count++] = object;
+            if (is_last_count(object, true)) group_put(&group, object);
         }
         if (group.count == GROUP || (!queue->count && !ring.held)) {
             if (!group.count) break;

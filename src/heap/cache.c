@@ -74,8 +74,8 @@ static void clear_log_bits(const char *low, const char *high) {
 static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run) {
     struct crn_block *block = run->block;
     char *from = cursor->limit;
-    size_t piece = PIECE_BYTES / block->slot_size * block->slot_size;
-    if (piece == 0) piece = block->slot_size;
+    size_t slot_size = block->slot_size, piece = PIECE_BYTES / slot_size * slot_size;
+    if (piece == 0) piece = slot_size;
     char *to = (size_t)(run->end - from) <= piece ? run->end : from + piece;
     if (!block->is_fresh) {
         memset(from, 0, (size_t)(to - from));

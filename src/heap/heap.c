@@ -254,9 +254,9 @@ static struct crn_block *take_free(struct crn_heap *heap, struct crn_bin *bin) {
     size_t slots = CRN_BLOCK_BYTES / bin->slot_size;
     open_block(block, bin->type, memory, memory + slots * bin->slot_size);
     block->bin = bin;
-    block->slot_size = bin->slot_size;
+    block->slot_size = (uint16_t)bin->slot_size;
     block->reciprocal = bin->reciprocal;
-    block->slot_count = (uint32_t)slots;
+    block->slot_count = (uint16_t)slots;
     block->is_sized = bin->is_sized;
     block->run_blocks = 1;
     if (block->content != CRN_UNTYPED || open_pages(block)) return block;
@@ -392,7 +392,7 @@ void crn_block_settle(struct crn_block *block) {
     CRN_ASSERT(block->promoted == 0);
     if (block->live == 0) {
         crn_block_free(block);
-    } else if (block->slot_count - block->live >= crn_block_room(block)) {
+    } else if ((uint32_t)(block->slot_count - block->live) >= crn_block_room(block)) {
         crn_block_has_room(block);
     }
 }

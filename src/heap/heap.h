@@ -27,6 +27,8 @@
 
 #include <cairn/runtime.h>
 
+#include <stddef.h>
+
 enum crn_block_state {
     CRN_BLOCK_FREE = 0,
     CRN_BLOCK_ACTIVE,
@@ -49,31 +51,36 @@ struct crn_pages {
     struct crn_row rows[];
 };
 
+/* The first line is all that counting and death look at: one cache miss for each block that they
+ * come to. (Not the segment's header: those of all segments fall into one set of the caches.) */
 struct crn_block {
     _Alignas(128) struct crn_type *type;
-    struct crn_bin *bin;
     struct crn_heap *heap;
     char *base; /* the first slot */
-    char *end;  /* behind the last slot */
     char *young_begin, *young_end;
     struct cairn_cursor *cursor; /* of the thread that bumps through it, or NULL */
-    struct crn_block *next, *prev;
-    size_t used_bytes;  /* of a medium or large object */
-    uint32_t slot_size; /* 0: one object of base..end */
     uint32_t reciprocal;
-    uint32_t live;     /* mature objects */
-    uint32_t promoted; /* young ones that this epoch has counted; atomic while several work */
-    uint32_t slot_count;
+    uint16_t slot_size; /* 0: one object of base..end */
+    uint16_t slot_count;
+    uint16_t live;     /* mature objects */
+    uint16_t promoted; /* young ones that this epoch has counted; atomic while several work */
     uint8_t state;
     uint8_t content; /* of type, for the hot paths */
     bool is_sized;
-    bool is_fresh;   /* zero since the kernel gave it */
     bool has_extras; /* some object has a finalizer, a weak cell or cleanups: look it up */
+    struct crn_bin *bin;
+    char *end; /* behind the last slot */
+    struct crn_block *next, *prev;
+    size_t used_bytes; /* of a medium or large object */
+    bool is_fresh;     /* zero since the kernel gave it */
     uint8_t body_of;
     uint16_t run_blocks;     /* of a run's head */
     struct crn_pages *pages; /* of an untyped block in use, else NULL */
 };
+_Static_assert(CRN_SMALL_MAX <= UINT16_MAX && CRN_BLOCK_BYTES / CRN_GRANULE <= UINT16_MAX,
+               "slots are counted in 16 bits");
 _Static_assert(sizeof(struct crn_block) == 128, "descriptors are 128 bytes, see space.h");
+_Static_assert(offsetof(struct crn_block, bin) == 64, "the first line is full");
 
 struct crn_segment {
     struct crn_heap *heap;
@@ -189,14 +196,18 @@ void crn_heap_close_pages(struct crn_heap *heap);
 /* ---- From an address to its object
  * --------------------------------------------------------------- */
 
+/* The block of an address in a blocky segment. */
+CRN_INLINE struct crn_block *crn_block_in_table(const void *address) {
+    uintptr_t index = ((uintptr_t)address & (CRN_SEGMENT_BYTES - 1)) >> CRN_BLOCK_SHIFT;
+    return (struct crn_block *)(void *)(crn_segment_of(address) + index * sizeof(struct crn_block));
+}
+
 /* The block of an address in a blocky or large segment; NULL for tables and free blocks. */
 CRN_INLINE struct crn_block *crn_block_of_start(const void *object) {
-    char *segment = crn_segment_of(object);
-    uintptr_t index = ((uintptr_t)object & (CRN_SEGMENT_BYTES - 1)) >> CRN_BLOCK_SHIFT;
     if (CRN_UNLIKELY(crn_segment_kind(object) == CRN_SEGMENT_LARGE)) {
-        return &((struct crn_segment *)(void *)segment)->large;
+        return &((struct crn_segment *)(void *)crn_segment_of(object))->large;
     }
-    return (struct crn_block *)(void *)(segment + index * sizeof(struct crn_block));
+    return crn_block_in_table(object);
 }
 
 struct crn_block *crn_block_of_interior(const void *address);
