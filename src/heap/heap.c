@@ -397,8 +397,10 @@ void crn_block_settle(struct crn_block *block) {
     }
 }
 
+enum { FREE_SEGMENTS_MIN = 4 };
 void crn_heap_trim(struct crn_heap *heap) {
-    size_t keep = 4;
+    /* What it holds it may take again before the next trace: pages that come back are cleared. */
+    size_t keep = crn_max(heap->live_bytes >> CRN_SEGMENT_SHIFT, FREE_SEGMENTS_MIN);
     for (struct crn_segment *segment = heap->segments, *next; segment; segment = next) {
         next = segment->next;
         if (segment->free_count < CRN_SEGMENT_BLOCKS - CRN_FIRST_BLOCK) continue;
