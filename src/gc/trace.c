@@ -93,6 +93,18 @@ static void mark_field(void **field, void *context) {
     mark_value(crn_field_value(context, *field));
 }
 
+static void mark_fields(struct crn_block *block, char *object) {
+    const struct crn_type *type = block->type;
+    if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
+        char **words = (char **)(void *)object;
+        for (uint64_t map = type->map; map; map &= map - 1) {
+            mark_value(words[__builtin_ctzll(map)]);
+        }
+    } else {
+        crn_each_field(block, object, mark_field, block);
+    }
+}
+
 static void mark_word(void *word) {
     struct crn_block *block;
     char *object = crn_object_of(word, &block);
@@ -105,7 +117,7 @@ static void mark_from(char *item) {
     if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck(object);
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT) {
-        crn_each_field(block, object, mark_field, block);
+        mark_fields(block, object);
     } else if (block->content == CRN_UNTYPED) {
         crn_scan_words(object, object + crn_object_used(block, object), mark_word);
     }
@@ -168,11 +180,14 @@ static void mark_finalizable(void) {
 /* ---- Sweeping
  * ------------------------------------------------------------------------------------------- */
 
-static void give_back_field(void **field, void *context) {
-    char *value = crn_field_value(context, *field);
+CRN_INLINE void give_back_value(char *value) {
     if (!value || crn_is_foreign(value) || !is_marked(value)) return;
     uint8_t *count = crn_count_of(value);
     if (*count != 255) --*count;
+}
+
+static void give_back_field(void **field, void *context) {
+    give_back_value(crn_field_value(context, *field));
 }
 
 typedef void visit_dead(struct crn_block *block, char *object);
@@ -200,7 +215,15 @@ static void each_dead(struct crn_block *block, visit_dead *visit) {
 }
 
 static void give_back(struct crn_block *block, char *object) {
-    crn_each_field(block, object, give_back_field, block);
+    const struct crn_type *type = block->type;
+    if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
+        char **words = (char **)(void *)object;
+        for (uint64_t map = type->map; map; map &= map - 1) {
+            give_back_value(words[__builtin_ctzll(map)]);
+        }
+    } else {
+        crn_each_field(block, object, give_back_field, block);
+    }
 }
 
 static void give_back_block(struct crn_block *block, void *context) {
