@@ -160,24 +160,33 @@ CRN_INLINE bool is_last_count(char *object, bool is_alone) {
     return old == 1;
 }
 
-/* Objects whose last count was taken wait here for their blocks' descriptors, then those that have
- * fields for these. Each miss may be a walk of page tables too: what is not read is not fetched. */
-enum { GROUP = 32 };
-struct group {
-    char *objects[GROUP];
+/* Objects whose last count was taken wait in a row of two halves: in the later one for their
+ * blocks' descriptors, in the earlier one, if they have any, for their fields. Each miss may be a
+ * walk of page tables too, so what is not read is not fetched. */
+enum { HALF = 32 };
+struct dying {
+    char *objects[2 * HALF];
     unsigned count;
 };
 
-CRN_INLINE void group_put(struct group *group, char *object) {
+CRN_INLINE void dying_put(struct dying *dying, char *object) {
     CRN_PREFETCH(crn_block_in_table(object));
-    group->objects[group->count++] = object;
+    dying->objects[dying->count++] = object;
 }
 
-CRN_INLINE void group_fetch_fields(const struct group *group) {
-    for (unsigned i = 0; i < group->count; i++) {
-        const char *object = group->objects[i];
+/* When a half is full; returns how many of the earliest must go. */
+CRN_INLINE unsigned dying_due(const struct dying *dying) {
+    if (CRN_LIKELY(dying->count % HALF)) return 0;
+    for (unsigned i = dying->count - HALF; i < dying->count; i++) {
+        const char *object = dying->objects[i];
         if (crn_block_of_start(object)->content == CRN_EXACT) CRN_PREFETCH_READ(object);
     }
+    return dying->count - HALF;
+}
+
+CRN_INLINE void dying_drop(struct dying *dying, unsigned count) {
+    dying->count -= count;
+    memmove(dying->objects, dying->objects + count, dying->count * sizeof(char *));
 }
 
 CRN_INLINE void look_ahead(struct crn_ring *ring, struct crn_stack *queue) {
@@ -186,34 +195,37 @@ CRN_INLINE void look_ahead(struct crn_ring *ring, struct crn_stack *queue) {
     crn_ring_put(ring, object);
 }
 
-CRN_INLINE void die_together(struct crn_worker *worker, struct group *group, bool is_alone) {
-    group_fetch_fields(group);
-    for (unsigned i = 0; i < group->count; i++) die(worker, group->objects[i], is_alone);
-    group->count = 0;
+CRN_INLINE void die_first(struct crn_worker *worker, struct dying *dying, unsigned count,
+                          bool is_alone) {
+    for (unsigned i = 0; i < count; i++) die(worker, dying->objects[i], is_alone);
+    dying_drop(dying, count);
 }
 
 CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
     struct crn_ring ring;
     crn_ring_init(&ring);
-    struct group group;
-    group.count = 0;
+    struct dying dying;
+    dying.count = 0;
     struct crn_stack *queue = &worker->decrements;
     uint64_t deadline_ns = crn_gc.deadline_ns;
     for (unsigned steps = 1;; steps++) {
         if (!queue->count && !ring.held) {
-            die_together(worker, &group, is_alone);
+            die_first(worker, &dying, dying.count, is_alone);
             if (!queue->count && !crn_team_take(queue)) break;
         }
         if (ring.held == CRN_AHEAD || !queue->count) {
             char *object = crn_ring_take(&ring);
-            if (is_last_count(object, is_alone)) group_put(&group, object);
-            if (group.count == GROUP) die_together(worker, &group, is_alone);
+            if (is_last_count(object, is_alone)) {
+                dying_put(&dying, object);
+                unsigned due = dying_due(&dying);
+                if (due) die_first(worker, &dying, due, is_alone);
+            }
         }
         if (deadline_ns && steps % 64 == 0 && crn_os_now_ns() > deadline_ns) break;
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
         if (queue->count) look_ahead(&ring, queue);
     }
-    die_together(worker, &group, is_alone);
+    die_first(worker, &dying, dying.count, is_alone);
     while (ring.held) crn_push(queue, crn_ring_take(&ring));
 }
 static void apply_alone(struct crn_worker *worker) {
@@ -289,11 +301,10 @@ void crn_count_decrements(uint64_t deadline_ns) {
 
 enum { SLICE_STEPS = 2048 };
 
-static void bury(struct crn_worker *worker, struct group *group) {
+static void bury_first(struct crn_worker *worker, struct dying *dying, unsigned count) {
     struct crn_heap *heap = NULL;
-    group_fetch_fields(group);
-    for (unsigned i = 0; i < group->count; i++) {
-        char *object = group->objects[i];
+    for (unsigned i = 0; i < count; i++) {
+        char *object = dying->objects[i];
         struct crn_block *block = crn_block_of_start(object);
         if (block->heap != heap) {
             if (heap) crn_lock_release(&heap->lock);
@@ -322,15 +333,15 @@ static void bury(struct crn_worker *worker, struct group *group) {
         free_locked(worker, block, object);
     }
     if (heap) crn_lock_release(&heap->lock);
-    group->count = 0;
+    dying_drop(dying, count);
 }
 
 /* Returns whether there is more to do. */
 static bool slice(struct crn_worker *worker) {
     struct crn_ring ring;
     crn_ring_init(&ring);
-    struct group group;
-    group.count = 0;
+    struct dying dying;
+    dying.count = 0;
     struct crn_stack *queue = &worker->decrements;
     for (unsigned steps = 0; steps < SLICE_STEPS; steps++) {
         if (queue->count && ring.held < CRN_AHEAD) {
@@ -339,15 +350,19 @@ static bool slice(struct crn_worker *worker) {
         }
         if (ring.held) {
             char *object = crn_ring_take(&ring);
-            if (is_last_count(object, true)) group_put(&group, object);
+            if (is_last_count(object, true)) {
+                dying_put(&dying, object);
+                unsigned due = dying_due(&dying);
+                if (due) bury_first(worker, &dying, due);
+            }
         }
-        if (group.count == GROUP || (!queue->count && !ring.held)) {
-            if (!group.count) break;
-            bury(worker, &group);
+        if (!queue->count && !ring.held) {
+            if (!dying.count) break;
+            bury_first(worker, &dying, dying.count);
         }
         if (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED)) break;
     }
-    bury(worker, &group);
+    bury_first(worker, &dying, dying.count);
     while (ring.held) crn_push(queue, crn_ring_take(&ring));
     if (!queue->count) crn_large_step(worker);
     free_emptied(worker);
