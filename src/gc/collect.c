@@ -84,7 +84,8 @@ static void report_caches(void) {
 static bool has_spare_processor(void) {
     unsigned running = 1;
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
-        running += __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == CRN_THREAD_STOPPED;
+        running += !thread->is_rootless &&
+                   __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == CRN_THREAD_STOPPED;
     }
     return running < crn_gc.processor_count;
 }

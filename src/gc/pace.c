@@ -90,7 +90,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     crn_gc.program_ns = now;
     crn_gc.last_root_ns = (double)root_ns;
     crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
-    double goal = (double)crn_settings.pause_goal_ns * 0.7 - crn_gc.root_ns;
+    double goal = (double)crn_settings.pause_goal_ns * 0.55 - crn_gc.root_ns;
     if (goal < (double)crn_settings.pause_goal_ns * 0.1)
         goal = (double)crn_settings.pause_goal_ns * 0.1;
     double counting = (double)(pause_ns - root_ns) + 1;
