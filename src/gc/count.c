@@ -229,7 +229,7 @@ static struct crn_log_chunk *take_chunk(const struct crn_worker *worker) {
         chunk = thread->log;
         thread->log = chunk->next;
     }
-    if (!thread) __atomic_store_n(&crn_team.has_chunks, false, __ATOMIC_RELAXED);
+    if (!thread) __atomic_store_n(&crn_team.has_source, false, __ATOMIC_RELAXED);
     crn_lock_release(&crn_team.lock);
     return chunk;
 }
@@ -278,6 +278,6 @@ static void count_logs_together(struct crn_worker *worker) {
 }
 
 void crn_count_logs(void) {
-    __atomic_store_n(&crn_team.has_chunks, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&crn_team.has_source, true, __ATOMIC_RELAXED);
     crn_team_run(count_logs_alone, count_logs_together);
 }

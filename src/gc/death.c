@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-static void defer(void *object) {
+void crn_defer(void *object) {
     crn_lock_acquire(&crn_team.lock);
     crn_push(&crn_gc.deferred, object);
     crn_lock_release(&crn_team.lock);
@@ -130,7 +130,7 @@ CRN_INLINE void die(struct crn_worker *worker, char *object, bool is_alone) {
     struct crn_block *block = crn_block_of_start(object);
     bool is_large = crn_large_is(block);
     if (CRN_UNLIKELY(!is_alone && (is_large || block->has_extras))) {
-        defer(object);
+        crn_defer(object);
         return;
     }
     if (CRN_UNLIKELY(block->has_extras) && crn_extra_died(object, block)) return; /* lives on */

@@ -44,7 +44,8 @@ struct crn_team {
     uint32_t working;     /* atomic; volunteers within a job */
     uint32_t hungry;      /* atomic; workers that wait for work */
     bool is_open;         /* atomic */
-    bool has_chunks;      /* atomic; some thread's log may have one */
+    bool is_tracing;      /* atomic */
+    bool has_source;      /* atomic; there may be work outside of lists and pool: logs, segments */
 };
 extern struct crn_team crn_team;
 
@@ -134,12 +135,16 @@ bool crn_images_are_current(void);
 void crn_images_scan_data(void (*visit)(void *word));
 void crn_images_scan_locals(const struct crn_thread *thread, void (*visit)(void *word));
 
-/* team.c: runs a job to its end, by the coordinator alone or with who volunteers. */
+/* team.c: runs a job, by the coordinator alone or with who volunteers; to its end, if the job for
+ * one alone does not stop when others have come. */
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *));
 void crn_team_volunteer(struct crn_thread *self); /* while stopped: helps until there is no need */
 void crn_team_forget_others(void);                /* in a forked child */
 void crn_team_share(struct crn_stack *stack);
 bool crn_team_take(struct crn_stack *stack);
+CRN_INLINE bool crn_team_has_others(void) {
+    return __atomic_load_n(&crn_team.seats_taken, __ATOMIC_RELAXED) != 0;
+}
 CRN_INLINE bool crn_team_is_hungry(void) {
     return __atomic_load_n(&crn_team.hungry, __ATOMIC_RELAXED) != 0 &&
            __atomic_load_n(&crn_team.pool.count, __ATOMIC_RELAXED) == 0;
@@ -152,6 +157,7 @@ void crn_count_decrements(uint64_t deadline_ns);
 /* What waited for the stop: husks are queued again, what has extras dies. */
 void crn_count_resume(uint64_t deadline_ns);
 void crn_count_increment(void *object);
+void crn_defer(void *object); /* to crn_gc.deferred, by any worker */
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
 void crn_count_kill(struct crn_block *block, char *object);    /* a large young one that died */
 void crn_block_free_all(struct crn_block *block); /* a full or partial one; figures, lists */
@@ -208,6 +214,7 @@ bool crn_large_is_waiting(void);
 /* reclaim.c */
 void crn_reclaim_start_thread(void);  /* if it is wanted; outside every section */
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
+void crn_reclaim_help(void);          /* the world is stopped: it may take a seat in the team */
 void crn_reclaim_forget_thread(void); /* in a forked child */
 
 /* stress.c */

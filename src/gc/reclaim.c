@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A thread that applies queued decrements beside the program, where a processor is free for it.
+ * A thread that applies queued decrements beside the program, where a processor is free for it, and
+ * helps with traces.
  *
  * It is a thread like any other: known to the registry, stopped by collections, waiting as BLOCKED.
  * What it does is count.c's slice, so the argument stands there; while it works, the slow paths of
@@ -10,6 +11,7 @@
  */
 #include "gc/gc.h"
 
+enum { WANTED_SLICES = 1, WANTED_HELP = 2 };
 static uint32_t wanted; /* futex word; atomic */
 static bool has_thread; /* atomic */
 
@@ -20,8 +22,9 @@ static void run(void *unused) {
     for (;;) {
         cairn_blocking_begin();
         while (!__atomic_load_n(&wanted, __ATOMIC_ACQUIRE)) crn_futex_wait(&wanted, 0);
+        uint32_t what = __atomic_exchange_n(&wanted, 0, __ATOMIC_ACQ_REL);
+        if (what & WANTED_HELP) crn_team_volunteer(crn_self());
         cairn_blocking_end();
-        __atomic_store_n(&wanted, 0, __ATOMIC_RELEASE);
         while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED)) {
             crn_enter();
             crn_count_slice();
@@ -31,13 +34,21 @@ static void run(void *unused) {
     }
 }
 
-void crn_reclaim_wake(void) {
+static void ask_for(uint32_t what) {
     if (!crn_settings.has_reclaimer) return;
-    bool was_wanted = __atomic_exchange_n(&wanted, 1, __ATOMIC_RELEASE);
+    bool was_wanted = __atomic_fetch_or(&wanted, what, __ATOMIC_RELEASE) != 0;
     if (!__atomic_load_n(&has_thread, __ATOMIC_RELAXED))
         crn_poll_behind_section();
     else if (!was_wanted)
         crn_futex_wake(&wanted, 1);
+}
+
+void crn_reclaim_wake(void) {
+    ask_for(WANTED_SLICES);
+}
+
+void crn_reclaim_help(void) {
+    if (crn_gc.has_spare_processor) ask_for(WANTED_HELP);
 }
 
 void crn_reclaim_start_thread(void) {

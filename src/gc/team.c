@@ -10,7 +10,10 @@
  * only with its own lists and the pool empty, so when all have left the work is done.
  *
  * The pool holds what a worker with much to do gave away because another had nothing. Its lock
- * guards it, the taking of log chunks, and crn_gc.deferred.
+ * guards it, the taking of log chunks and of segments, and crn_gc.deferred.
+ *
+ * The reclaimer's thread, which waits while it has nothing to do, is asked to help with a trace. It
+ * takes a seat as it is, BLOCKED: that is standing still, and it leaves like any volunteer.
  */
 #include "gc/gc.h"
 
@@ -22,7 +25,7 @@ struct crn_team crn_team;
 enum { SPINS_IDLE = 8192, SHARE_MIN = 64, SHARE_MAX = 512 };
 
 static bool has_work(void) {
-    return __atomic_load_n(&crn_team.has_chunks, __ATOMIC_RELAXED) ||
+    return __atomic_load_n(&crn_team.has_source, __ATOMIC_RELAXED) ||
            __atomic_load_n(&crn_team.pool.count, __ATOMIC_RELAXED) != 0;
 }
 
@@ -54,7 +57,7 @@ bool crn_team_take(struct crn_stack *stack) {
 
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *)) {
     struct crn_worker *first = &crn_gc.workers[0];
-    if (__atomic_load_n(&crn_team.seats_taken, __ATOMIC_RELAXED) == 0) {
+    if (!crn_team_has_others()) {
         alone(first);
         crn_worker_flush(first);
         return;
@@ -108,7 +111,8 @@ void crn_team_volunteer(struct crn_thread *self) {
         }
         if (!is_open || !has_work()) {
             CRN_PAUSE();
-            idle++;
+            /* Who works at a job, or traces, may have something to give at any time. */
+            idle += !is_open && !__atomic_load_n(&crn_team.is_tracing, __ATOMIC_RELAXED);
             continue;
         }
         idle = 0;

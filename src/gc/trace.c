@@ -9,7 +9,7 @@
  * one pass an object freed early could lose the fields that a later one still needs. Counts that
  * reached 255 are lowered to what marking met.
  */
-#include "gc/gc.h"
+#include "gc/count.h"
 
 #include <string.h>
 
@@ -53,93 +53,136 @@ static struct tally *tally_of(char *object) {
 static bool is_tally_lost;
 
 static void note_stuck(char *object) {
+    crn_lock_acquire(&crn_team.lock);
     struct tally *tally = tally_of(object);
     if (tally)
         tally->count++;
     else
         is_tally_lost = true;
+    crn_lock_release(&crn_team.lock);
 }
 
 /* ---- Marking
- * -------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------
+ *
+ * By one worker, or several side by side: a mark is set by atomic or, and who set it has the
+ * object; fields and counts are only read. Untyped objects wait for the coordinator. */
 
 /* The worklist holds marked objects; the lowest bit tells those that a field led to, whose stuck
  * count has yet to be looked at: by then it has come from memory. */
 enum { MET_BY_FIELD = 1, AHEAD = 16 };
 
+/* Who works alone looks every so many objects whether a helper has come meanwhile, and stops there:
+ * the rest is done together. */
+enum { ALONE_STEPS = 1024 };
+
 /* Returns whether it was not marked before. */
-CRN_INLINE bool set_mark(const char *object) {
+CRN_INLINE bool set_mark(const char *object, bool is_alone) {
     struct crn_bit bit = crn_mark_bit(object);
-    if (*bit.byte & bit.mask) return false;
-    *bit.byte |= bit.mask;
-    return true;
+    if (crn_bit_get(bit)) return false;
+    if (is_alone) {
+        *bit.byte |= bit.mask;
+        return true;
+    }
+    return !(__atomic_fetch_or(bit.byte, bit.mask, __ATOMIC_RELAXED) & bit.mask);
 }
 
 static void mark(char *object) {
-    if (set_mark(object)) crn_push(&crn_gc.workers[0].grey, object);
+    if (set_mark(object, true)) crn_push(&crn_gc.workers[0].grey, object);
 }
 
 /* What a field of a mature object refers to in a heap has a count: the epoch saw to that. */
-CRN_INLINE void mark_value(char *value) {
+CRN_INLINE void mark_value(struct crn_worker *worker, char *value, bool is_alone) {
     if (!value || crn_is_foreign(value)) return;
-    if (set_mark(value)) {
-        crn_push(&crn_gc.workers[0].grey, value + MET_BY_FIELD);
+    if (set_mark(value, is_alone)) {
+        crn_push(&worker->grey, value + MET_BY_FIELD);
     } else if (CRN_UNLIKELY(*crn_count_of(value) == 255)) {
         note_stuck(value);
     }
 }
 
-static void mark_field(void **field, void *context) {
-    mark_value(crn_field_value(context, *field));
+CRN_INLINE void mark_field(void **field, void *context, bool is_alone) {
+    const struct crn_field_context *of = context;
+    mark_value(of->worker, crn_field_value(of->block, *field), is_alone);
+}
+static void mark_field_alone(void **field, void *context) {
+    mark_field(field, context, true);
+}
+static void mark_field_together(void **field, void *context) {
+    mark_field(field, context, false);
 }
 
-static void mark_fields(struct crn_block *block, char *object) {
+CRN_INLINE void mark_fields(struct crn_worker *worker, struct crn_block *block, char *object,
+                            bool is_alone) {
     const struct crn_type *type = block->type;
     if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
         char **words = (char **)(void *)object;
         for (uint64_t map = type->map; map; map &= map - 1) {
-            mark_value(words[__builtin_ctzll(map)]);
+            mark_value(worker, words[__builtin_ctzll(map)], is_alone);
         }
     } else {
-        crn_each_field(block, object, mark_field, block);
+        struct crn_field_context context = {worker, block};
+        crn_each_field(block, object, is_alone ? mark_field_alone : mark_field_together, &context);
     }
 }
 
+/* By the coordinator, with nobody else at work. */
 static void mark_word(void *word) {
     struct crn_block *block;
     char *object = crn_object_of(word, &block);
     if (object && *crn_count_of(object)) mark(object);
 }
 
-static void mark_from(char *item) {
+static void mark_untyped(char *object) {
+    struct crn_block *block = crn_block_of_start(object);
+    crn_scan_words(object, object + crn_object_used(block, object), mark_word);
+}
+
+CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) {
     bool is_met = (uintptr_t)item & MET_BY_FIELD;
     char *object = item - is_met;
     if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck(object);
     struct crn_block *block = crn_block_of_start(object);
-    if (block->content == CRN_EXACT) {
-        mark_fields(block, object);
-    } else if (block->content == CRN_UNTYPED) {
-        crn_scan_words(object, object + crn_object_used(block, object), mark_word);
-    }
+    if (block->content == CRN_EXACT)
+        mark_fields(worker, block, object, is_alone);
+    else if (block->content == CRN_UNTYPED)
+        crn_defer(object);
 }
 
-static void drain_marks(void) {
+CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
     char *ring[AHEAD];
     size_t head = 0, held = 0;
-    struct crn_stack *grey = &crn_gc.workers[0].grey;
-    while (grey->count || held) {
+    struct crn_stack *grey = &worker->grey;
+    for (unsigned steps = 1; grey->count || held || crn_team_take(grey); steps++) {
+        if (is_alone && steps % ALONE_STEPS == 0 && crn_team_has_others()) break;
+        if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(grey);
         if (grey->count && held < AHEAD) {
             char *item = grey->items[--grey->count];
-            CRN_PREFETCH(crn_count_of(item));
-            CRN_PREFETCH(item);
+            CRN_PREFETCH_READ(crn_count_of(item));
+            CRN_PREFETCH_READ(item);
             ring[(head + held++) % AHEAD] = item;
             continue;
         }
         char *item = ring[head];
         head = (head + 1) % AHEAD;
         held--;
-        mark_from(item);
+        mark_from(worker, item, is_alone);
     }
+    while (held) crn_push(grey, ring[(head + --held) % AHEAD]);
+}
+static void mark_alone(struct crn_worker *worker) {
+    mark_grey(worker, true);
+}
+static void mark_together(struct crn_worker *worker) {
+    mark_grey(worker, false);
+}
+
+static void drain_marks(void) {
+    struct crn_stack *untyped = &crn_gc.deferred;
+    do {
+        crn_team_run(mark_alone, mark_together);
+        while (untyped->count) mark_untyped(untyped->items[--untyped->count]);
+    } while (crn_gc.workers[0].grey.count);
 }
 
 static bool is_marked(const char *object) {
@@ -180,14 +223,23 @@ static void mark_finalizable(void) {
 /* ---- Sweeping
  * ------------------------------------------------------------------------------------------- */
 
-CRN_INLINE void give_back_value(char *value) {
+/* A count of a marked object is above the dead references to it, so none falls to zero here. */
+CRN_INLINE void give_back_value(char *value, bool is_alone) {
     if (!value || crn_is_foreign(value) || !is_marked(value)) return;
     uint8_t *count = crn_count_of(value);
-    if (*count != 255) --*count;
+    uint8_t old = __atomic_load_n(count, __ATOMIC_RELAXED);
+    if (old == 255) return;
+    if (is_alone)
+        *count = (uint8_t)(old - 1);
+    else
+        __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
 }
 
-static void give_back_field(void **field, void *context) {
-    give_back_value(crn_field_value(context, *field));
+static void give_back_field_alone(void **field, void *context) {
+    give_back_value(crn_field_value(context, *field), true);
+}
+static void give_back_field_together(void **field, void *context) {
+    give_back_value(crn_field_value(context, *field), false);
 }
 
 typedef void visit_dead(struct crn_block *block, char *object);
@@ -214,21 +266,79 @@ static void each_dead(struct crn_block *block, visit_dead *visit) {
     }
 }
 
-static void give_back(struct crn_block *block, char *object) {
+CRN_INLINE void give_back(struct crn_block *block, char *object, bool is_alone) {
     const struct crn_type *type = block->type;
     if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
         char **words = (char **)(void *)object;
         for (uint64_t map = type->map; map; map &= map - 1) {
-            give_back_value(words[__builtin_ctzll(map)]);
+            give_back_value(words[__builtin_ctzll(map)], is_alone);
         }
     } else {
-        crn_each_field(block, object, give_back_field, block);
+        crn_each_field(block, object, is_alone ? give_back_field_alone : give_back_field_together,
+                       block);
+    }
+}
+static void give_back_alone(struct crn_block *block, char *object) {
+    give_back(block, object, true);
+}
+static void give_back_together(struct crn_block *block, char *object) {
+    give_back(block, object, false);
+}
+
+static void give_back_block(struct crn_block *block, void *visit) {
+    if (block->content == CRN_EXACT) each_dead(block, *(visit_dead **)visit);
+}
+
+/* Whose segment is the next to be looked at; under the team's lock. */
+static struct {
+    cairn_heap *heap;
+    struct crn_segment *segment;
+} unswept;
+
+static struct crn_segment *take_segment(void) {
+    crn_lock_acquire(&crn_team.lock);
+    while (!unswept.segment && unswept.heap) {
+        unswept.heap = unswept.heap->next;
+        unswept.segment = unswept.heap ? unswept.heap->core.segments : NULL;
+    }
+    struct crn_segment *segment = unswept.segment;
+    if (segment)
+        unswept.segment = segment->next;
+    else
+        __atomic_store_n(&crn_team.has_source, false, __ATOMIC_RELAXED);
+    crn_lock_release(&crn_team.lock);
+    return segment;
+}
+
+static void give_back_segments_alone(struct crn_worker *worker) {
+    (void)worker;
+    visit_dead *visit = give_back_alone;
+    struct crn_segment *segment;
+    while (!crn_team_has_others() && (segment = take_segment()) != NULL) {
+        crn_segment_each_block(segment, give_back_block, &visit);
+    }
+}
+static void give_back_segments_together(struct crn_worker *worker) {
+    (void)worker;
+    visit_dead *visit = give_back_together;
+    struct crn_segment *segment;
+    while ((segment = take_segment()) != NULL) {
+        crn_segment_each_block(segment, give_back_block, &visit);
     }
 }
 
-static void give_back_block(struct crn_block *block, void *context) {
-    (void)context;
-    if (block->content == CRN_EXACT) each_dead(block, give_back);
+static void give_back_all(void) {
+    visit_dead *visit = give_back_alone;
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        for (struct crn_segment *at = heap->core.larges; at; at = at->next) {
+            give_back_block(&at->large, &visit);
+        }
+    }
+    unswept.heap = crn_heaps;
+    unswept.segment = crn_heaps->core.segments;
+    __atomic_store_n(&crn_team.has_source, true, __ATOMIC_RELAXED);
+    do crn_team_run(give_back_segments_alone, give_back_segments_together);
+    while (__atomic_load_n(&crn_team.has_source, __ATOMIC_RELAXED));
 }
 
 static void free_dead(struct crn_block *block, char *object) {
@@ -278,6 +388,8 @@ void crn_trace_run(void) {
     uint64_t started = crn_os_now_ns();
     uint64_t freed_by_count = crn_gc.freed_bytes;
     is_tally_lost = false;
+    __atomic_store_n(&crn_team.is_tracing, true, __ATOMIC_RELAXED);
+    crn_reclaim_help();
     struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
     for (size_t i = 0; i < roots->count; i++) mark(roots->items[i]);
     crn_extras_each_count(mark_counted);
@@ -285,9 +397,7 @@ void crn_trace_run(void) {
     mark_finalizable();
     crn_untyped_forget(is_marked);
     crn_untyped_each_held(note_held);
-    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
-        crn_heap_each_block(&heap->core, give_back_block, NULL);
-    }
+    give_back_all();
     if (!is_tally_lost) lower_stuck();
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         struct crn_heap *core = &heap->core;
@@ -301,6 +411,7 @@ void crn_trace_run(void) {
         clear_marks(heap);
         crn_heap_trim(&heap->core);
     }
+    __atomic_store_n(&crn_team.is_tracing, false, __ATOMIC_RELAXED);
     crn_gc.freed_bytes = freed_by_count;
     crn_gc.trace_number++;
     uint64_t took = crn_os_now_ns() - started;

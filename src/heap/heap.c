@@ -416,15 +416,20 @@ void crn_heap_trim(struct crn_heap *heap) {
     }
 }
 
+void crn_segment_each_block(struct crn_segment *segment,
+                            void (*visit)(struct crn_block *block, void *context), void *context) {
+    for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
+        struct crn_block *block = block_at(segment, i);
+        /* With the lock alone a cursor's thread may be leaving the block: active or spent. */
+        uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+        if (state != CRN_BLOCK_FREE && state != CRN_BLOCK_BODY) visit(block, context);
+    }
+}
+
 void crn_heap_each_block(struct crn_heap *heap,
                          void (*visit)(struct crn_block *block, void *context), void *context) {
     for (struct crn_segment *segment = heap->segments; segment; segment = segment->next) {
-        for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
-            struct crn_block *block = block_at(segment, i);
-            /* With the lock alone a cursor's thread may be leaving the block: active or spent. */
-            uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
-            if (state != CRN_BLOCK_FREE && state != CRN_BLOCK_BODY) visit(block, context);
-        }
+        crn_segment_each_block(segment, visit, context);
     }
     for (struct crn_segment *segment = heap->larges, *next; segment; segment = next) {
         next = segment->next;

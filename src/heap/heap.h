@@ -182,6 +182,9 @@ CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {
     return block->slot_count > 8 ? block->slot_count / 8 : 1;
 }
 
+/* Visit every block head of a blocky segment that is not free. */
+void crn_segment_each_block(struct crn_segment *segment,
+                            void (*visit)(struct crn_block *block, void *context), void *context);
 /* Visit every block head that is not free, large objects included. */
 void crn_heap_each_block(struct crn_heap *heap,
                          void (*visit)(struct crn_block *block, void *context), void *context);
