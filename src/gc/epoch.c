@@ -173,6 +173,8 @@ void crn_epoch_run(bool is_bounded) {
     crn_gc.promoted_bytes = 0;
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();
+    /* A helper comes too late for short counting, and may lose its processor amid the work. */
+    if (crn_gc.last_counting_ns > 0.7 * (double)crn_settings.pause_goal_ns) crn_reclaim_help();
     crn_scan_roots(root_word);
     uint64_t rooted = crn_os_now_ns();
     crn_extras_count();

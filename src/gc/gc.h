@@ -79,8 +79,8 @@ struct crn_gc {
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
     uint64_t trace_at_bytes, trace_multiple;
-    double root_ns;      /* of the last epochs, smoothed */
-    double last_root_ns; /* of the last epoch */
+    double root_ns;                        /* of the last epochs, smoothed */
+    double last_root_ns, last_counting_ns; /* of the last epoch */
     /* Figures of the epoch under way. */
     uint64_t promoted_bytes, freed_bytes; /* atomic */
     struct crn_histogram pauses;

@@ -94,6 +94,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     if (goal < (double)crn_settings.pause_goal_ns * 0.1)
         goal = (double)crn_settings.pause_goal_ns * 0.1;
     double counting = (double)(pause_ns - root_ns) + 1;
+    crn_gc.last_counting_ns = counting;
     double share = goal / counting;
     /* Follow a worse figure at once and a better one by degrees: survival comes in bursts. */
     if (share > 1.5) share = 1.5;
