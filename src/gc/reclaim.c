@@ -47,8 +47,12 @@ void crn_reclaim_wake(void) {
     ask_for(WANTED_SLICES);
 }
 
+/* A collection that the program asks for does not start the thread: the program may be in a signal
+ * handler that interrupted malloc. */
 void crn_reclaim_help(void) {
-    if (crn_gc.has_spare_processor) ask_for(WANTED_HELP);
+    bool may_start = !crn_self()->entered_at;
+    bool has_one = __atomic_load_n(&has_thread, __ATOMIC_RELAXED);
+    if (crn_gc.has_spare_processor && (has_one || may_start)) ask_for(WANTED_HELP);
 }
 
 void crn_reclaim_start_thread(void) {
