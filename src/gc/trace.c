@@ -52,14 +52,36 @@ static struct tally *tally_of(char *object) {
 /* Without memory for a tally the object stays stuck until a later trace: `is_tally_lost`. */
 static bool is_tally_lost;
 
-static void note_stuck(char *object) {
+static void note_stuck(char *object, size_t references) {
     crn_lock_acquire(&crn_team.lock);
     struct tally *tally = tally_of(object);
     if (tally)
-        tally->count++;
+        tally->count += references;
     else
         is_tally_lost = true;
     crn_lock_release(&crn_team.lock);
+}
+
+/* What a worker met of late is added up here first: a few objects have most of the references. */
+enum { RECENT = 16 };
+static struct tally recent[CRN_WORKERS_MAX][RECENT];
+
+static void note_stuck_field(const struct crn_worker *worker, char *object) {
+    struct tally *row = recent[worker - crn_gc.workers];
+    struct tally *tally = &row[((uintptr_t)object >> CRN_GRANULE_SHIFT) % RECENT];
+    if (tally->object != object) {
+        if (tally->object) note_stuck(tally->object, tally->count);
+        *tally = (struct tally){object, 0};
+    }
+    tally->count++;
+}
+
+static void flush_recent(const struct crn_worker *worker) {
+    struct tally *row = recent[worker - crn_gc.workers];
+    for (size_t i = 0; i < RECENT; i++) {
+        if (row[i].object) note_stuck(row[i].object, row[i].count);
+        row[i].object = NULL;
+    }
 }
 
 /* ---- Marking
@@ -97,7 +119,7 @@ CRN_INLINE void mark_value(struct crn_worker *worker, char *value, bool is_alone
     if (set_mark(value, is_alone)) {
         crn_push(&worker->grey, value + MET_BY_FIELD);
     } else if (CRN_UNLIKELY(*crn_count_of(value) == 255)) {
-        note_stuck(value);
+        note_stuck_field(worker, value);
     }
 }
 
@@ -126,6 +148,12 @@ CRN_INLINE void mark_fields(struct crn_worker *worker, struct crn_block *block, 
     }
 }
 
+/* A stuck count may have nothing behind it any more but the root. */
+static void mark_root(char *object) {
+    if (*crn_count_of(object) == 255) note_stuck(object, 0);
+    mark(object);
+}
+
 /* By the coordinator, with nobody else at work. */
 static void mark_word(void *word) {
     struct crn_block *block;
@@ -141,7 +169,7 @@ static void mark_untyped(char *object) {
 CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) {
     bool is_met = (uintptr_t)item & MET_BY_FIELD;
     char *object = item - is_met;
-    if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck(object);
+    if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck_field(worker, object);
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT)
         mark_fields(worker, block, object, is_alone);
@@ -169,6 +197,7 @@ CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
         mark_from(worker, item, is_alone);
     }
     while (held) crn_push(grey, ring[(head + --held) % AHEAD]);
+    flush_recent(worker);
 }
 static void mark_alone(struct crn_worker *worker) {
     mark_grey(worker, true);
@@ -192,7 +221,7 @@ static bool is_marked(const char *object) {
 /* What an extra owns a count on lives. Cells of dead targets too, until the next epoch has taken
  * that count: the sweep then never frees what is queued. */
 static void mark_counted(void *object) {
-    if (*crn_count_of(object) == 255) note_stuck(object);
+    if (*crn_count_of(object) == 255) note_stuck(object, 1);
     mark(object);
 }
 
@@ -212,7 +241,7 @@ static void mark_finalizable(void) {
         crn_extra_dies(object, crn_block_of_start(object), CRN_DEATH_BY_TRACE);
         uint8_t *count = crn_count_of(object);
         if (*count == 255)
-            note_stuck(object);
+            note_stuck(object, 1);
         else
             ++*count; /* the held count */
         mark(object);
@@ -357,7 +386,7 @@ static void free_block(struct crn_block *block, void *context) {
 }
 
 static void note_held(void *object) {
-    if (*crn_count_of(object) == 255) note_stuck(object);
+    if (*crn_count_of(object) == 255) note_stuck(object, 1);
 }
 
 static void lower_stuck(void) {
@@ -391,7 +420,7 @@ void crn_trace_run(void) {
     __atomic_store_n(&crn_team.is_tracing, true, __ATOMIC_RELAXED);
     crn_reclaim_help();
     struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
-    for (size_t i = 0; i < roots->count; i++) mark(roots->items[i]);
+    for (size_t i = 0; i < roots->count; i++) mark_root(roots->items[i]);
     crn_extras_each_count(mark_counted);
     drain_marks();
     mark_finalizable();
