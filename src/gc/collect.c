@@ -218,7 +218,9 @@ static void logged(void) {
 }
 
 static void emergency(void) {
+    __atomic_store_n(&crn_gc.is_short, true, __ATOMIC_RELAXED);
     crn_collect(CAIRN_TRACE);
+    __atomic_store_n(&crn_gc.is_short, false, __ATOMIC_RELAXED);
 }
 
 static bool start(void) {

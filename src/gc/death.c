@@ -225,7 +225,8 @@ CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
         if (queue->count) look_ahead(&ring, queue);
     }
-    die_first(worker, &dying, dying.count, is_alone);
+    /* Behind the deadline nothing more dies. */
+    while (dying.count) crn_push(queue, dying.objects[--dying.count]);
     while (ring.held) crn_push(queue, crn_ring_take(&ring));
 }
 static void apply_alone(struct crn_worker *worker) {
@@ -360,7 +361,10 @@ static bool slice(struct crn_worker *worker) {
             if (!dying.count) break;
             bury_first(worker, &dying, dying.count);
         }
-        if (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED)) break;
+        if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
+            while (dying.count) crn_push(queue, dying.objects[--dying.count]);
+            break;
+        }
     }
     bury_first(worker, &dying, dying.count);
     while (ring.held) crn_push(queue, crn_ring_take(&ring));

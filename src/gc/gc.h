@@ -67,6 +67,7 @@ struct crn_gc {
     struct crn_stack postponed;        /* decrements that wait for a stop; under `slice` */
     bool has_backlog;                  /* atomic; decrements wait for slices */
     bool has_spare_processor;  /* fewer threads ran at the last stop than there are processors */
+    bool is_short;             /* atomic; a trace is wanted by a request that found no memory */
     bool is_behind;            /* something was still queued when the last epoch began */
     bool is_swamped;           /* and much of what that one queued: pauses help, and come sooner */
     struct crn_stack roots[2]; /* rooted in even and in odd epochs */

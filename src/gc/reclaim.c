@@ -11,26 +11,53 @@
  */
 #include "gc/gc.h"
 
-enum { WANTED_SLICES = 1, WANTED_HELP = 2 };
+enum { WANTED_SLICES = 1, WANTED_HELP = 2, STOP_NS = 200 * 1000 };
 static uint32_t wanted; /* futex word; atomic */
 static bool has_thread; /* atomic */
+
+/* As a volunteer it is in a no-stop section, like others: a handler of the program must not make it
+ * stand still with a job half done. BLOCKED, it has no stop to answer at the section's end. */
+static void volunteer(void) {
+    cairn_section_enter_();
+    crn_team_volunteer(crn_self());
+    cairn_thread.no_stop = cairn_thread.no_stop - 1;
+}
+
+/* Returns when slices are wanted and the world runs. In a stop it helps at once, and again whenever
+ * it is asked to. */
+static void wait_for_slices(bool are_wanted) {
+    cairn_blocking_begin();
+    for (;;) {
+        uint32_t what = __atomic_exchange_n(&wanted, 0, __ATOMIC_ACQ_REL);
+        if (what & WANTED_SLICES) are_wanted = true;
+        bool is_stopped = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE);
+        if (is_stopped)
+            volunteer();
+        else if (are_wanted)
+            break;
+        /* Nobody tells of a stop's end: it looks. */
+        if (are_wanted)
+            crn_os_futex_wait_for(&wanted, 0, STOP_NS);
+        else
+            crn_futex_wait(&wanted, 0);
+    }
+    cairn_blocking_end();
+}
 
 static void run(void *unused) {
     (void)unused;
     if (cairn_thread_register() != CAIRN_OK) return;
     crn_self()->is_rootless = true; /* what it holds is in lists of the collector's */
-    for (;;) {
-        cairn_blocking_begin();
-        while (!__atomic_load_n(&wanted, __ATOMIC_ACQUIRE)) crn_futex_wait(&wanted, 0);
-        uint32_t what = __atomic_exchange_n(&wanted, 0, __ATOMIC_ACQ_REL);
-        if (what & WANTED_HELP) crn_team_volunteer(crn_self());
-        cairn_blocking_end();
-        while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED)) {
+    for (bool has_more = false;;) {
+        wait_for_slices(has_more);
+        bool is_stopped = false;
+        do {
             crn_enter();
             crn_count_slice();
-            crn_stop_if_asked();
             crn_leave();
-        }
+            has_more = __atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED);
+            is_stopped = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE);
+        } while (has_more && !is_stopped);
     }
 }
 

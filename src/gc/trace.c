@@ -88,7 +88,8 @@ static void flush_recent(const struct crn_worker *worker) {
  * --------------------------------------------------------------------------------------------
  *
  * By one worker, or several side by side: a mark is set by atomic or, and who set it has the
- * object; fields and counts are only read. Untyped objects wait for the coordinator. */
+ * object; fields and counts are only read. Untyped objects that another meets wait for the
+ * coordinator. */
 
 /* The worklist holds marked objects; the lowest bit tells those that a field led to, whose stuck
  * count has yet to be looked at: by then it has come from memory. */
@@ -173,6 +174,8 @@ CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) 
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT)
         mark_fields(worker, block, object, is_alone);
+    else if (block->content == CRN_UNTYPED && is_alone)
+        mark_untyped(object);
     else if (block->content == CRN_UNTYPED)
         crn_defer(object);
 }
@@ -210,7 +213,11 @@ static void drain_marks(void) {
     struct crn_stack *untyped = &crn_gc.deferred;
     do {
         crn_team_run(mark_alone, mark_together);
-        while (untyped->count) mark_untyped(untyped->items[--untyped->count]);
+        /* A list of untyped objects would be a job for each: alone for a while. */
+        while (untyped->count) {
+            mark_untyped(untyped->items[--untyped->count]);
+            mark_alone(&crn_gc.workers[0]);
+        }
     } while (crn_gc.workers[0].grey.count);
 }
 
@@ -289,7 +296,9 @@ static void each_dead(struct crn_block *block, visit_dead *visit) {
     size_t step = crn_object_bytes(block);
     uint32_t left = block->live - (uint32_t)mark_count(block);
     for (char *object = block->base; left > 0 && object < block->end; object += step) {
-        if (*crn_count_of(object) == 0 || is_marked(object)) continue;
+        /* Others may give back counts of marked objects here meanwhile. */
+        uint8_t count = __atomic_load_n(crn_count_of(object), __ATOMIC_RELAXED);
+        if (count == 0 || is_marked(object)) continue;
         left--;
         visit(block, object);
     }
@@ -417,6 +426,7 @@ void crn_trace_run(void) {
     uint64_t started = crn_os_now_ns();
     uint64_t freed_by_count = crn_gc.freed_bytes;
     is_tally_lost = false;
+    bool is_short = __atomic_load_n(&crn_gc.is_short, __ATOMIC_RELAXED);
     __atomic_store_n(&crn_team.is_tracing, true, __ATOMIC_RELAXED);
     crn_reclaim_help();
     struct crn_stack *roots = &crn_gc.roots[crn_gc.parity];
@@ -427,6 +437,7 @@ void crn_trace_run(void) {
     crn_untyped_forget(is_marked);
     crn_untyped_each_held(note_held);
     give_back_all();
+    __atomic_store_n(&crn_team.is_tracing, false, __ATOMIC_RELAXED);
     if (!is_tally_lost) lower_stuck();
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         struct crn_heap *core = &heap->core;
@@ -438,9 +449,8 @@ void crn_trace_run(void) {
         core->freed_count_bytes = bytes;
         core->freed_count_objects = objects;
         clear_marks(heap);
-        crn_heap_trim(&heap->core);
+        crn_heap_trim(&heap->core, heap->limit_bytes != 0 || is_short);
     }
-    __atomic_store_n(&crn_team.is_tracing, false, __ATOMIC_RELAXED);
     crn_gc.freed_bytes = freed_by_count;
     crn_gc.trace_number++;
     uint64_t took = crn_os_now_ns() - started;

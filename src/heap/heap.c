@@ -397,13 +397,22 @@ void crn_block_settle(struct crn_block *block) {
     }
 }
 
+static bool is_unused(const struct crn_segment *segment) {
+    return segment->free_count == CRN_SEGMENT_BLOCKS - CRN_FIRST_BLOCK;
+}
+
 enum { FREE_SEGMENTS_MIN = 4 };
-void crn_heap_trim(struct crn_heap *heap) {
-    /* What it holds it may take again before the next trace: pages that come back are cleared. */
-    size_t keep = crn_max(heap->live_bytes >> CRN_SEGMENT_SHIFT, FREE_SEGMENTS_MIN);
+void crn_heap_trim(struct crn_heap *heap, bool wants_all) {
+    /* What is in use may be taken once more before the next trace, and pages that come back are
+     * cleared: so many are kept. */
+    size_t keep = FREE_SEGMENTS_MIN, used = 0;
+    for (struct crn_segment *segment = heap->segments; segment; segment = segment->next) {
+        used += !is_unused(segment);
+    }
+    keep = wants_all ? 0 : crn_max(used, keep);
     for (struct crn_segment *segment = heap->segments, *next; segment; segment = next) {
         next = segment->next;
-        if (segment->free_count < CRN_SEGMENT_BLOCKS - CRN_FIRST_BLOCK) continue;
+        if (!is_unused(segment)) continue;
         if (keep > 0) {
             keep--;
             continue;

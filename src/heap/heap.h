@@ -175,7 +175,8 @@ void crn_cache_leave(struct crn_cache *cache);
 void crn_block_settle(struct crn_block *block);   /* after an epoch: to its list */
 void crn_block_free(struct crn_block *block);     /* nothing in it lives */
 void crn_block_has_room(struct crn_block *block); /* a slot of a full one died */
-void crn_heap_trim(struct crn_heap *heap);        /* give back wholly free segments */
+/* Give back wholly free segments, all or but for some that are likely to be taken again. */
+void crn_heap_trim(struct crn_heap *heap, bool wants_all);
 
 /* Blocks with fewer free slots than this wait: acquiring them would cost more than it gives. */
 CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {

@@ -113,6 +113,39 @@ static void threads_that_stand_still_trace(void **state) {
     assert_all_gone();
 }
 
+/* ---- Memory for who asks ---- */
+
+typedef struct Big Big;
+typedef cairn_ref(Big) BigRef;
+struct Big {
+    BigRef next;
+    char rest[2000];
+};
+CAIRN_TYPE(Big, next);
+
+static BigRef kept, dropped;
+static void grow(cairn_heap *heap, BigRef *list, size_t bytes) {
+    for (size_t i = 0; i < bytes / sizeof(Big); i++) {
+        Big *big = cairn_new_in(heap, Big);
+        assert_non_null(big);
+        cairn_set(&big->next, list->p);
+        cairn_set(list, big);
+    }
+}
+
+/* Segments that a trace keeps for small objects go to a large one that finds no other memory. */
+static void free_segments_serve_large_objects(void **state) {
+    (void)state;
+    cairn_heap *heap = make_small_heap();
+    grow(heap, &kept, (size_t)100 << 20);
+    grow(heap, &dropped, (size_t)110 << 20);
+    cairn_set(&dropped, NULL);
+    for (int i = 0; i < 2; i++) collect_and_clean(CAIRN_TRACE);
+    assert_non_null(cairn_alloc_bytes_in(heap, (size_t)80 << 20));
+    cairn_set(&kept, NULL);
+    assert_int_equal(cairn_heap_destroy(heap), CAIRN_OK);
+}
+
 static int make_hub(void **state) {
     (void)state;
     hub = cairn_make(Hub, .value = 7);
@@ -123,6 +156,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_thread_traces_with_a_helper),
         cmocka_unit_test(threads_that_stand_still_trace),
+        cmocka_unit_test(free_segments_serve_large_objects),
     };
     return cmocka_run_group_tests(tests, make_hub, NULL);
 }
