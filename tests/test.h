@@ -30,7 +30,7 @@ CAIRN_TYPE(Node, next, other);
 
 /* Runs a function on a stack of its own, which is gone afterwards with all that was left on it. */
 __attribute__((unused)) static void *apart_start(void *function) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if CAIRN_TSAN_ || CAIRN_ASAN_
     /* Nothing is interposed there: known at its first allocation, it might store before. */
     if (cairn_thread_register() != CAIRN_OK) abort();
 #endif

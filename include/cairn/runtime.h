@@ -12,6 +12,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Under which sanitizer a file is compiled: GCC has macros for it, clang has features. */
+#if defined(__SANITIZE_THREAD__)
+#define CAIRN_TSAN_ 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CAIRN_TSAN_ 1
+#endif
+#endif
+#ifndef CAIRN_TSAN_
+#define CAIRN_TSAN_ 0
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define CAIRN_ASAN_ 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CAIRN_ASAN_ 1
+#endif
+#endif
+#ifndef CAIRN_ASAN_
+#define CAIRN_ASAN_ 0
+#endif
+
 #if defined(__GNUC__)
 #define CAIRN_API __attribute__((visibility("default")))
 #define CAIRN_LIKELY_(x) __builtin_expect(!!(x), 1)
@@ -67,7 +89,7 @@ CAIRN_API void cairn_log_slow_(void **field);
 
 /* Behind a section: a stop that came within it happens now. */
 static inline void cairn_stop_check_(void) {
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
     bool is_wanted = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED);
     if (CAIRN_UNLIKELY_(is_wanted || cairn_thread.deferred)) cairn_stop_poll_();
 #else

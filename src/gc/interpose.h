@@ -12,16 +12,7 @@
 
 #include "gc/gc.h"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define CRN_INTERPOSE 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define CRN_INTERPOSE 0
-#endif
-#endif
-#ifndef CRN_INTERPOSE
-#define CRN_INTERPOSE 1
-#endif
+#define CRN_INTERPOSE (!CAIRN_TSAN_ && !CAIRN_ASAN_)
 
 #if CRN_INTERPOSE
 #include <dlfcn.h>

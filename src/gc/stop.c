@@ -230,7 +230,7 @@ void crn_world_start(void) {
 /* A signal that is on its way arrives here and not in the call. One that the thread keeps blocked
  * does not arrive, and does not interrupt the call either. */
 static void await_signal(struct crn_thread *self) {
-#if !defined(__SANITIZE_THREAD__) /* ThreadSanitizer delivers signals in calls only */
+#if !CAIRN_TSAN_ /* ThreadSanitizer delivers signals in calls only */
     if (CRN_LIKELY(!__atomic_load_n(&self->signal_due, __ATOMIC_SEQ_CST))) return;
     uint64_t until = crn_os_now_ns() + PATIENCE_NS;
     while (__atomic_load_n(&self->signal_due, __ATOMIC_SEQ_CST) && crn_os_now_ns() < until) {

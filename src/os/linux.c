@@ -217,7 +217,7 @@ void crn_os_admit_stop_signal(void) {
     sigemptyset(&set);
     sigaddset(&set, crn_os_stop_signal);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
     /* ThreadSanitizer makes its record of a thread's signals at the thread's first call of this
      * kind or its first signal, and loses the signal that comes meanwhile (GCC 12). So make it now.
      */

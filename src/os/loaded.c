@@ -98,7 +98,7 @@ CRN_NO_SANITIZE static void visit_links(const struct crn_os_images_visit *visit)
     }
 }
 
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
 void __tsan_init(void);
 
 /* At the same distance from each thread's anchor. Written under the loader's lock, always the same.
@@ -139,7 +139,7 @@ static int visit_image(struct dl_phdr_info *info, size_t size, void *argument) {
         walk->is_begun = true;
         visit_links(visit);
     }
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
     note_sanitizer(info, walk->anchor);
 #endif
     const ElfW(Phdr) *relro = NULL;
@@ -216,7 +216,7 @@ char *crn_os_thread_descriptor(void) {
 /* Thread descriptors end within this of the anchor, and what the loader keeps for objects loaded
  * later begins within this below the first object's. ThreadSanitizer may have memory there. */
 enum { DESCRIPTOR_BYTES = 4096 };
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
 enum { SPARE_BYTES = 0 };
 #else
 enum { SPARE_BYTES = 8192 };

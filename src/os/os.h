@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+#include <cairn/runtime.h>
 #include <signal.h>
 
 /* Reserve address space without access, aligned; NULL when there is none. */

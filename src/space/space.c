@@ -54,13 +54,7 @@ static void reserve_graveyard(void) {
 }
 
 static unsigned widest_shadow(void) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-    return 41;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-    return 41;
-#endif
-#endif
+    if (CAIRN_TSAN_ || CAIRN_ASAN_) return 41;
     size_t limit = crn_os_address_limit();
     if (limit == SIZE_MAX) return CRN_ADDRESS_BITS;
     unsigned bits = crn_log2(limit) + 1;

@@ -16,18 +16,9 @@
 
 #include <semaphore.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define IS_SANITIZED 1
-#endif
-#endif
-#ifndef IS_SANITIZED
-#define IS_SANITIZED 0
-#endif
+#define IS_SANITIZED (CAIRN_TSAN_ || CAIRN_ASAN_)
 
-#if defined(__SANITIZE_ADDRESS__)
+#if CAIRN_ASAN_
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
     return "detect_stack_use_after_return=1";

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if CAIRN_TSAN_ || CAIRN_ASAN_
 #define FORKS 20
 #else
 #define FORKS 60
@@ -66,7 +66,7 @@ static void begin_child(void) {
     alarm(30);
     signal(SIGSEGV, SIG_DFL); /* not the test runner's, which would run the other cases here */
     signal(SIGBUS, SIG_DFL);
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if CAIRN_TSAN_ || CAIRN_ASAN_
     /* They have no threads, or no malloc, in the child of a process with threads. */
     crn_settings.has_reclaimer = false;
 #endif
@@ -300,7 +300,7 @@ static void thread_unknown_to_cairn_may_fork(void **state) {
 }
 
 static void skip_without_threads_in_children(void) {
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
     skip();
 #endif
 }
@@ -412,7 +412,7 @@ static void *allocate_locked(void *argument) {
 
 static void handler_with_a_lock_does_not_block_a_fork(void **state) {
     (void)state;
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
     skip(); /* it keeps signals from a thread that waits for a mutex: no collection would end */
 #endif
     has_handlers = true;

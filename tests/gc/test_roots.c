@@ -233,7 +233,7 @@ static void hide_in_page_of_child(void) {
 }
 static void page_touched_by_child_is_seen(void **state) {
     (void)state;
-#if defined(__SANITIZE_THREAD__)
+#if CAIRN_TSAN_
     skip(); /* does not allow threads in the child of a process with threads */
 #endif
     cairn_collect(CAIRN_TRACE);

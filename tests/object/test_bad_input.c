@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if CAIRN_TSAN_ || CAIRN_ASAN_
 enum { IS_SANITIZED = 1 };
 #else
 enum { IS_SANITIZED = 0 };

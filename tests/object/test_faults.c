@@ -11,7 +11,7 @@
 
 /* Every request of the start; of the rest one in a few, or all with CAIRN_TEST_STEPS set. A
  * sanitizer's child takes half a second to start. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if CAIRN_TSAN_ || CAIRN_ASAN_
 enum { FIRST = 8, STRIDE = 43 };
 #else
 enum { FIRST = 40, STRIDE = 11 };

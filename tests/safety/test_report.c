@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CAIRN_ASAN_ || CAIRN_TSAN_
 #define IS_SANITIZED true
 #else
 #define IS_SANITIZED false
