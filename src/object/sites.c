@@ -51,11 +51,16 @@ static uint32_t number_of_thread(void) {
     return thread_number;
 }
 
+bool crn_sites_lack_room;
+
 void cairn_site_note_(void *object, struct cairn_site *site) {
     crn_enter();
     struct crn_block *block = crn_block_of_interior(object);
     uint32_t *note = block ? crn_region_site(&block->heap->region, object, true) : NULL;
-    if (note) *note = number_of_site(site) | number_of_thread() << SITE_BITS;
+    if (note)
+        *note = number_of_site(site) | number_of_thread() << SITE_BITS;
+    else
+        __atomic_store_n(&crn_sites_lack_room, true, __ATOMIC_RELAXED);
     crn_leave();
 }
 

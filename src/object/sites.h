@@ -16,4 +16,7 @@ struct crn_place {
 /* Of the object that starts here. */
 struct crn_place crn_site_of(const void *object);
 
+/* Some site was not recorded, for its heap's shadow found no address space; atomic. */
+extern bool crn_sites_lack_room;
+
 #endif

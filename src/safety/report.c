@@ -30,7 +30,9 @@ static void describe_allocation(const struct crn_place *place, char *text) {
         snprintf(text, TEXT_BYTES, "%s:%d in %s, by thread %d", place->file, place->line,
                  place->function, place->thread_id);
     } else {
-        snprintf(text, TEXT_BYTES, "not recorded; compile with -DCAIRN_SITES");
+        bool lacks_room = __atomic_load_n(&crn_sites_lack_room, __ATOMIC_RELAXED);
+        snprintf(text, TEXT_BYTES, "not recorded; %s",
+                 lacks_room ? "no address space for sites" : "compile with -DCAIRN_SITES");
     }
 }
 
