@@ -12,7 +12,9 @@
 
 #include "gc/gc.h"
 
+#ifndef CRN_INTERPOSE
 #define CRN_INTERPOSE (!CAIRN_TSAN_ && !CAIRN_ASAN_)
+#endif
 
 #if CRN_INTERPOSE
 #include <dlfcn.h>
