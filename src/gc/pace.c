@@ -101,6 +101,8 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     /* Decrements that wait hold dead memory: come back sooner until none is left. */
     if (crn_gc.is_swamped && share > 0.5) share = 0.5;
     double most = ((double)crn_settings.pause_goal_ns * 1.8 - crn_gc.root_ns) / counting;
+    /* Little work in one epoch does not tell what much more would cost. */
+    if (most > 2) most = 2;
     if (most < share || crn_gc.is_swamped) most = share;
     uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
     ceiling = crn_min(ceiling, CRN_MIB(64));

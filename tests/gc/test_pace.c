@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Pacing: what epochs cost, told to pace.c without running any, and the budgets that follow.
+ */
+#include "../test.h"
+#include "gc/gc.h"
+
+enum { ENTRIES = 40000 };
+#define MS UINT64_C(1000000)
+
+/* An epoch that is over now: so much program time before it, then a pause. */
+static void tell(uint64_t cycle_ns, uint64_t pause_ns, uint64_t root_ns, uint64_t entries) {
+    crn_gc.program_ns = crn_os_now_ns() - pause_ns - cycle_ns;
+    crn_pace_after_epoch(pause_ns, root_ns, entries, 0);
+}
+
+static void settle(void) {
+    for (int i = 0; i < 100; i++) {
+        tell(2 * MS, MS / 2, MS / 25, crn_gc.budget_entries);
+    }
+}
+
+static void budget_follows_the_goal(void **state) {
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        uint64_t entries = crn_gc.budget_entries; /* 10 ns each */
+        tell(100 * MS, MS / 25 + entries * 10, MS / 25, entries);
+    }
+    double predicted_ns = (double)crn_gc.budget_entries * 10;
+    assert_true(predicted_ns > 0.3 * (double)crn_settings.pause_goal_ns);
+    assert_true(predicted_ns < 0.8 * (double)crn_settings.pause_goal_ns);
+}
+
+/* A short epoch whose scan of the roots lost its processor, amid many stores: neither makes a large
+ * budget of a small one. */
+static void interrupted_scan_does_not_raise_the_budget_far(void **state) {
+    (void)state;
+    settle();
+    crn_gc.budget_entries = ENTRIES;
+    tell(MS / 50, 5 * MS + MS / 50, 5 * MS, 500);
+    assert_true(crn_gc.budget_entries <= 2 * ENTRIES);
+}
+
+int main(void) {
+    assert_int_equal(cairn_thread_register(), CAIRN_OK);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(budget_follows_the_goal),
+        cmocka_unit_test(interrupted_scan_does_not_raise_the_budget_far),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
