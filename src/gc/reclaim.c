@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * A thread that applies queued decrements beside the program, where a processor is free for it, and
- * helps with traces.
+ * helps with traces and with long counting.
  *
  * It is a thread like any other: known to the registry, stopped by collections, waiting as BLOCKED.
  * What it does is count.c's slice, so the argument stands there; while it works, the slow paths of
@@ -11,8 +11,10 @@
  */
 #include "gc/gc.h"
 
-enum { WANTED_SLICES = 1, WANTED_HELP = 2, STOP_NS = 200 * 1000 };
+enum { WANTED_SLICES = 1, WANTED_HELP = 2 };
 static uint32_t wanted; /* futex word; atomic */
+/* How long it sleeps in a stop before it looks whether that is over. */
+enum { STOP_NS = 200 * 1000 };
 static bool has_thread; /* atomic */
 
 /* As a volunteer it is in a no-stop section, like others: a handler of the program must not make it

@@ -405,11 +405,11 @@ enum { FREE_SEGMENTS_MIN = 4 };
 void crn_heap_trim(struct crn_heap *heap, bool wants_all) {
     /* What is in use may be taken once more before the next trace, and pages that come back are
      * cleared: so many are kept. */
-    size_t keep = FREE_SEGMENTS_MIN, used = 0;
+    size_t used = 0;
     for (struct crn_segment *segment = heap->segments; segment; segment = segment->next) {
         used += !is_unused(segment);
     }
-    keep = wants_all ? 0 : crn_max(used, keep);
+    size_t keep = wants_all ? 0 : crn_max(used, FREE_SEGMENTS_MIN);
     for (struct crn_segment *segment = heap->segments, *next; segment; segment = next) {
         next = segment->next;
         if (!is_unused(segment)) continue;

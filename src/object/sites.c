@@ -59,7 +59,7 @@ void cairn_site_note_(void *object, struct cairn_site *site) {
     uint32_t *note = block ? crn_region_site(&block->heap->region, object, true) : NULL;
     if (note)
         *note = number_of_site(site) | number_of_thread() << SITE_BITS;
-    else
+    else if (block)
         __atomic_store_n(&crn_sites_lack_room, true, __ATOMIC_RELAXED);
     crn_leave();
 }
