@@ -312,10 +312,9 @@ static void stop_without_finalizers(cairn_heap *heap) {
 }
 
 /* Weak fields hold counts on cells, which lie in the default heap. */
-static void give_back_cell(void **field, void *context) {
-    struct crn_block *block = context;
-    void *value = crn_field_value(block, *field);
-    if (value && !crn_is_foreign(value) && !is_in((cairn_heap *)block->heap, value)) {
+static void give_back_cell(void **field, void *value, void *heap) {
+    (void)field;
+    if (value && !crn_is_foreign(value) && !is_in(heap, value)) {
         crn_push(&crn_gc.workers[0].decrements, value);
     }
 }
@@ -325,7 +324,7 @@ static void give_back_cells(struct crn_block *block, void *context) {
     if (block->content != CRN_EXACT || !block->type->has_weak) return;
     size_t step = crn_object_bytes(block);
     for (char *object = block->base; object < block->end; object += step) {
-        if (*crn_count_of(object)) crn_each_field(block, object, give_back_cell, block);
+        if (*crn_count_of(object)) crn_each_field(block, object, give_back_cell, block->heap);
     }
 }
 

@@ -148,34 +148,29 @@ void crn_count_increment(void *object) {
     increment(&crn_gc.workers[0], object, NULL, true);
 }
 
-CRN_INLINE void count_field(void **field, const struct crn_field_context *context, bool is_alone) {
-    set_log_bit(field, is_alone);
-    void *value = crn_field_value(context->block, *field);
-    if (value) increment(context->worker, value, field, is_alone);
+CRN_INLINE void count_field_alone(void **field, void *value, void *worker) {
+    if (value) increment(worker, value, field, true);
 }
-static void count_field_alone(void **field, void *context) {
-    count_field(field, context, true);
+CRN_INLINE void count_field_together(void **field, void *value, void *worker) {
+    if (value) increment(worker, value, field, false);
 }
-static void count_field_together(void **field, void *context) {
-    count_field(field, context, false);
+static void log_field_alone(void **field, void *value, void *worker) {
+    set_log_bit(field, true);
+    count_field_alone(field, value, worker);
+}
+static void log_field_together(void **field, void *value, void *worker) {
+    set_log_bit(field, false);
+    count_field_together(field, value, worker);
 }
 
 CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_alone) {
     struct crn_block *block = crn_block_of_start(object);
-    const struct crn_type *type = block->type;
-    if (CRN_UNLIKELY(block->content == CRN_UNTYPED)) {
+    if (CRN_UNLIKELY(block->content == CRN_UNTYPED))
         crn_untyped_changed(block, object);
-    } else if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
-        void **words = (void **)(void *)object;
-        for (uint64_t map = type->map; map; map &= map - 1) {
-            void **field = words + __builtin_ctzll(map);
-            if (*field) increment(worker, *field, field, is_alone);
-        }
-    } else {
-        struct crn_field_context context = {worker, block};
-        crn_each_field(block, object, is_alone ? count_field_alone : count_field_together,
-                       &context);
-    }
+    else if (CRN_LIKELY(crn_has_log_bits(block)))
+        crn_each_field(block, object, is_alone ? count_field_alone : count_field_together, worker);
+    else
+        crn_each_field(block, object, is_alone ? log_field_alone : log_field_together, worker);
 }
 
 CRN_INLINE void drain_grey(struct crn_worker *worker, bool is_alone) {
@@ -209,8 +204,8 @@ CRN_INLINE void count_logged(struct crn_worker *worker, const struct crn_log_ent
     if (CRN_UNLIKELY(((uintptr_t)value | (uintptr_t)old) & (CRN_GRANULE - 1)) ||
         CRN_UNLIKELY(crn_any_tagged)) {
         const struct crn_block *owner = crn_block_of_interior(field);
-        value = crn_field_value(owner, value);
-        old = crn_field_value(owner, old);
+        value = crn_tagged_value(owner, field, value);
+        old = crn_tagged_value(owner, field, old);
     }
     if (value) increment(worker, value, field, is_alone);
     if (old && !crn_is_foreign(old)) crn_push(&worker->decrements, old);

@@ -40,12 +40,7 @@ CRN_INLINE char *crn_ring_take(struct crn_ring *ring) {
     return object;
 }
 
-struct crn_field_context {
-    struct crn_worker *worker;
-    struct crn_block *block;
-};
-
-/* For crn_each_field, with a crn_field_context: queues a decrement and stores NULL. */
-void crn_give_up_and_clear(void **field, void *context);
+/* For crn_each_field: queues a decrement and stores NULL. */
+void crn_give_up_and_clear(void **field, void *value, void *worker);
 
 #endif

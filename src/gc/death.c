@@ -90,26 +90,15 @@ void crn_block_free_all(struct crn_block *block) {
     free_block_locked(worker, block);
 }
 
-static void give_up_field(void **field, void *context) {
-    const struct crn_field_context *of = context;
-    void *value = crn_field_value(of->block, *field);
-    if (value && !crn_is_foreign(value)) crn_push(&of->worker->decrements, value);
+CRN_INLINE void give_up_field(void **field, void *value, void *worker) {
+    (void)field;
+    if (value && !crn_is_foreign(value))
+        crn_push(&((struct crn_worker *)worker)->decrements, value);
 }
 
 /* Queues a decrement for each object that this one refers to. */
 CRN_INLINE void give_up_fields(struct crn_worker *worker, struct crn_block *block, char *object) {
-    if (block->content != CRN_EXACT) return;
-    const struct crn_type *type = block->type;
-    if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
-        void **words = (void **)(void *)object;
-        for (uint64_t map = type->map; map; map &= map - 1) {
-            void *value = words[__builtin_ctzll(map)];
-            if (value && !crn_is_foreign(value)) crn_push(&worker->decrements, value);
-        }
-    } else {
-        struct crn_field_context context = {worker, block};
-        crn_each_field(block, object, give_up_field, &context);
-    }
+    if (block->content == CRN_EXACT) crn_each_field(block, object, give_up_field, worker);
 }
 
 void crn_count_give_up(struct crn_block *block, char *object) {
@@ -323,9 +312,8 @@ static void bury_first(struct crn_worker *worker, struct dying *dying, unsigned 
             continue;
         }
         if (is_acquired) {
-            struct crn_field_context context = {worker, block};
             if (block->content == CRN_EXACT) {
-                crn_each_field(block, object, crn_give_up_and_clear, &context);
+                crn_each_field(block, object, crn_give_up_and_clear, worker);
             }
             crn_push(&crn_gc.husks, object);
             continue;

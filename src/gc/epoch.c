@@ -86,7 +86,7 @@ static void set_log_bits(const struct crn_block *block, const char *low, const c
 static void settle_promoted(struct crn_block *block, const char *young_end) {
     if (!block->promoted) return;
     struct crn_heap *heap = block->heap;
-    if (block->content == CRN_EXACT && !block->is_sized && block->type->log_bits) {
+    if (crn_has_log_bits(block)) {
         set_log_bits(block, block->young_begin, young_end);
     }
     uint64_t bytes = (uint64_t)block->promoted * crn_object_bytes(block);

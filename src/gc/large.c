@@ -17,10 +17,9 @@ bool crn_large_is(const struct crn_block *block) {
     return !block->slot_size && crn_object_bytes(block) >= DISMANTLE_BYTES;
 }
 
-void crn_give_up_and_clear(void **field, void *context) {
-    const struct crn_field_context *of = context;
-    void *value = crn_field_value(of->block, *field);
-    if (value && !crn_is_foreign(value)) crn_push(&of->worker->decrements, value);
+void crn_give_up_and_clear(void **field, void *value, void *worker) {
+    if (value && !crn_is_foreign(value))
+        crn_push(&((struct crn_worker *)worker)->decrements, value);
     *field = NULL;
 }
 
@@ -49,9 +48,8 @@ bool crn_large_step(struct crn_worker *worker) {
     char *object = crn_gc.dismantling;
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT && crn_gc.dismantled_to) {
-        struct crn_field_context context = {worker, block};
         crn_gc.dismantled_to = crn_each_field_from(block, object, crn_gc.dismantled_to,
-                                                   FIELDS_BUDGET, crn_give_up_and_clear, &context);
+                                                   FIELDS_BUDGET, crn_give_up_and_clear, worker);
         return true;
     }
     if (block->pages && crn_gc.dismantled_to) {

@@ -124,29 +124,13 @@ CRN_INLINE void mark_value(struct crn_worker *worker, char *value, bool is_alone
     }
 }
 
-CRN_INLINE void mark_field(void **field, void *context, bool is_alone) {
-    const struct crn_field_context *of = context;
-    mark_value(of->worker, crn_field_value(of->block, *field), is_alone);
+CRN_INLINE void mark_field_alone(void **field, void *value, void *worker) {
+    (void)field;
+    mark_value(worker, value, true);
 }
-static void mark_field_alone(void **field, void *context) {
-    mark_field(field, context, true);
-}
-static void mark_field_together(void **field, void *context) {
-    mark_field(field, context, false);
-}
-
-CRN_INLINE void mark_fields(struct crn_worker *worker, struct crn_block *block, char *object,
-                            bool is_alone) {
-    const struct crn_type *type = block->type;
-    if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
-        char **words = (char **)(void *)object;
-        for (uint64_t map = type->map; map; map &= map - 1) {
-            mark_value(worker, words[__builtin_ctzll(map)], is_alone);
-        }
-    } else {
-        struct crn_field_context context = {worker, block};
-        crn_each_field(block, object, is_alone ? mark_field_alone : mark_field_together, &context);
-    }
+CRN_INLINE void mark_field_together(void **field, void *value, void *worker) {
+    (void)field;
+    mark_value(worker, value, false);
 }
 
 /* A stuck count may have nothing behind it any more but the root. */
@@ -173,7 +157,7 @@ CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) 
     if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck_field(worker, object);
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT)
-        mark_fields(worker, block, object, is_alone);
+        crn_each_field(block, object, is_alone ? mark_field_alone : mark_field_together, worker);
     else if (block->content == CRN_UNTYPED && is_alone)
         mark_untyped(object);
     else if (block->content == CRN_UNTYPED)
@@ -271,11 +255,15 @@ CRN_INLINE void give_back_value(char *value, bool is_alone) {
         __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
 }
 
-static void give_back_field_alone(void **field, void *context) {
-    give_back_value(crn_field_value(context, *field), true);
+CRN_INLINE void give_back_field_alone(void **field, void *value, void *context) {
+    (void)field;
+    (void)context;
+    give_back_value(value, true);
 }
-static void give_back_field_together(void **field, void *context) {
-    give_back_value(crn_field_value(context, *field), false);
+CRN_INLINE void give_back_field_together(void **field, void *value, void *context) {
+    (void)field;
+    (void)context;
+    give_back_value(value, false);
 }
 
 typedef void visit_dead(struct crn_block *block, char *object);
@@ -304,23 +292,11 @@ static void each_dead(struct crn_block *block, visit_dead *visit) {
     }
 }
 
-CRN_INLINE void give_back(struct crn_block *block, char *object, bool is_alone) {
-    const struct crn_type *type = block->type;
-    if (CRN_LIKELY(type->is_mapped && !block->is_sized)) {
-        char **words = (char **)(void *)object;
-        for (uint64_t map = type->map; map; map &= map - 1) {
-            give_back_value(words[__builtin_ctzll(map)], is_alone);
-        }
-    } else {
-        crn_each_field(block, object, is_alone ? give_back_field_alone : give_back_field_together,
-                       block);
-    }
-}
 static void give_back_alone(struct crn_block *block, char *object) {
-    give_back(block, object, true);
+    crn_each_field(block, object, give_back_field_alone, NULL);
 }
 static void give_back_together(struct crn_block *block, char *object) {
-    give_back(block, object, false);
+    crn_each_field(block, object, give_back_field_together, NULL);
 }
 
 static void give_back_block(struct crn_block *block, void *visit) {

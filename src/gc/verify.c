@@ -28,8 +28,9 @@ static void add_one(const void *value) {
     if (is_object(value) && *tally_of(value) < UINT16_MAX) ++*tally_of(value);
 }
 
-static void tally_field(void **field, void *context) {
-    void *value = crn_field_value(context, *field);
+static void tally_field(void **field, void *value, void *context) {
+    (void)field;
+    (void)context;
     if (value) add_one(value);
 }
 
@@ -42,7 +43,7 @@ static void each_object(struct crn_block *block,
 }
 
 static void tally_object(struct crn_block *block, char *object) {
-    crn_each_field(block, object, tally_field, block);
+    crn_each_field(block, object, tally_field, NULL);
 }
 
 static void tally_block(struct crn_block *block, void *context) {

@@ -88,7 +88,8 @@ static bool note_finalizable(void *object) {
 }
 
 /* Born with log bits set: an epoch then reads what was stored, not the whole object. */
-static void set_log_bit(void **field, void *context) {
+static void set_log_bit(void **field, void *value, void *context) {
+    (void)value;
     (void)context;
     uintptr_t a = (uintptr_t)field & crn_space.mask;
     __atomic_fetch_or(cairn_runtime.log_bits + (a >> 6), (uint8_t)(1u << ((a >> 3) & 7)),
@@ -101,7 +102,7 @@ static void set_log_bits(const struct crn_block *block) {
         size_t words = block->used_bytes / sizeof(void *);
         memset(cairn_runtime.log_bits + (a >> 6), 0xff, words / 8);
         for (size_t i = words & ~(size_t)7; i < words; i++) {
-            set_log_bit((void **)(void *)block->base + i, NULL);
+            set_log_bit((void **)(void *)block->base + i, NULL, NULL);
         }
         return;
     }

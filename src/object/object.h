@@ -201,77 +201,53 @@ struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
 extern bool crn_any_tagged;
 extern struct crn_type crn_type_bytes, crn_type_untyped;
 
-/* The value of a word of a field, as a reference: NULL for tagged bits. */
+/* The value of a CAIRN_WORD as a reference: NULL for tagged bits. */
 CRN_INLINE void *crn_word_reference(const struct crn_type *type, uintptr_t word) {
     return (word & type->word_mask) == type->word_tag ? (void *)(word - type->word_tag) : NULL;
 }
 
-typedef void crn_field_visit(void **field, void *context);
+/* `value` is what the field refers to: NULL where a word holds tagged bits. */
+typedef void crn_field_visit(void **field, void *value, void *context);
 
-/* Every reference field of one element. Inlined, visit included. */
-CRN_INLINE void crn_each_field_of_element(const struct crn_type *type, char *element,
-                                          crn_field_visit *visit, void *context) {
-    void **words = (void **)(void *)element;
-    if (CRN_LIKELY(type->is_mapped)) {
-        for (uint64_t map = type->map; map; map &= map - 1) {
-            visit(words + __builtin_ctzll(map), context);
-        }
-        return;
-    }
-    for (size_t i = 0; i < type->ref_count; i++) visit(words + type->refs[i], context);
-    for (size_t i = 0; i < type->tagged_count; i++) visit(words + type->words[i], context);
-}
+/* Visits about `budget` elements from `from` on, which an earlier call returned or the
+ * object's start; returns where to go on, NULL at the end. An element of the flexible part counts
+ * as one. */
+char *crn_each_field_from(const struct crn_block *block, char *object, char *from, size_t budget,
+                          crn_field_visit *visit, void *context);
 
-/* Every reference or tagged field of an object of an exact block. */
+/* Every reference or tagged field of an object of an exact block; inlined, visit included, where
+ * the type is mapped. */
 CRN_INLINE void crn_each_field(const struct crn_block *block, char *object, crn_field_visit *visit,
                                void *context) {
     const struct crn_type *type = block->type;
-    if (CRN_LIKELY(!block->is_sized)) {
-        crn_each_field_of_element(type, object, visit, context);
+    if (CRN_UNLIKELY(!type->is_mapped)) {
+        crn_each_field_from(block, object, object, SIZE_MAX, visit, context);
         return;
     }
-    char *end = object + crn_object_used(block, object);
-    if (type->has_flex) {
-        crn_each_field_of_element(type, object, visit, context);
-        for (char *at = object + type->flex_offset; at + sizeof(void *) <= end;
-             at += sizeof(void *)) {
-            visit((void **)(void *)at, context);
+    size_t step = type->size, behind = 0; /* bytes behind the element */
+    if (block->is_sized) {
+        size_t used = crn_object_used(block, object);
+        if (used < step) return;
+        behind = used - step;
+    }
+    for (;; object += step, behind -= step) {
+        void **words = (void **)(void *)object;
+        for (uint64_t map = type->map; map; map &= map - 1) {
+            void **field = words + __builtin_ctzll(map);
+            visit(field, *field, context);
         }
-        return;
-    }
-    for (char *at = object; at + type->size <= end; at += type->size) {
-        crn_each_field_of_element(type, at, visit, context);
+        if (CRN_LIKELY(behind < step)) return;
     }
 }
 
-/* The same for about `budget` fields from `from` on, which an earlier call returned or the object's
- * start; returns where to go on, NULL at the end. A single element counts as one step. */
-CRN_INLINE char *crn_each_field_from(const struct crn_block *block, char *object, char *from,
-                                     size_t budget, crn_field_visit *visit, void *context) {
-    const struct crn_type *type = block->type;
-    char *end = object + crn_object_used(block, object);
-    size_t step = type->size;
-    if (!block->is_sized || (type->has_flex && from == object)) {
-        crn_each_field_of_element(type, object, visit, context);
-        if (!block->is_sized) return NULL;
-        from = object + type->flex_offset;
-    }
-    if (type->has_flex) step = sizeof(void *);
-    for (; from + step <= end && budget > 0; from += step, budget--) {
-        if (type->has_flex)
-            visit((void **)(void *)from, context);
-        else
-            crn_each_field_of_element(type, from, visit, context);
-    }
-    return from + step <= end ? from : NULL;
+/* The log bits of its promoted objects are set at once when the epoch settles the block. */
+CRN_INLINE bool crn_has_log_bits(const struct crn_block *block) {
+    return !block->is_sized && block->type->log_bits;
 }
 
-/* What a field refers to now: tagged bits are NULL. `owner` is the field's block. */
-CRN_INLINE void *crn_field_value(const struct crn_block *owner, void *value) {
-    const struct crn_type *type = owner->type;
-    if (CRN_LIKELY(type->tagged_count == 0)) return value;
-    return crn_word_reference(type, (uintptr_t)value);
-}
+bool crn_is_tagged_word(const struct crn_type *type, size_t word); /* of an element; type.c */
+/* What `word`, read from a field of an exact block, refers to; type.c. */
+void *crn_tagged_value(const struct crn_block *owner, void **field, void *word);
 
 /* ---- Roots that the program adds
  * ------------------------------------------------------------------------------ */

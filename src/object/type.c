@@ -64,7 +64,7 @@ static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, ui
 }
 
 static void make_map(struct crn_type *type) {
-    type->is_mapped = type->tagged_count == 0;
+    type->is_mapped = type->tagged_count == 0 && !type->has_flex;
     for (size_t i = 0; i < type->ref_count; i++) {
         if (type->refs[i] >= 57) {
             type->is_mapped = false;
@@ -73,6 +73,61 @@ static void make_map(struct crn_type *type) {
         type->map |= (uint64_t)1 << type->refs[i];
     }
 }
+
+/* ---- Walking fields -----------------------------------------------------------------------------
+ */
+
+static void each_in_element(const struct crn_type *type, char *element, crn_field_visit *visit,
+                            void *context) {
+    void **words = (void **)(void *)element;
+    for (size_t i = 0; i < type->ref_count; i++) {
+        void **field = words + type->refs[i];
+        visit(field, *field, context);
+    }
+    for (size_t i = 0; i < type->tagged_count; i++) {
+        void **field = words + type->words[i];
+        visit(field, crn_word_reference(type, (uintptr_t)*field), context);
+    }
+}
+
+char *crn_each_field_from(const struct crn_block *block, char *object, char *from, size_t budget,
+                          crn_field_visit *visit, void *context) {
+    const struct crn_type *type = block->type;
+    const char *end = object + crn_object_used(block, object);
+    if (type->has_flex && from == object) {
+        each_in_element(type, object, visit, context);
+        from = object + type->flex_offset;
+    }
+    size_t step = type->has_flex ? sizeof(void *) : type->size;
+    for (; from + step <= end && budget > 0; from += step, budget--) {
+        void **field = (void **)(void *)from;
+        if (type->has_flex)
+            visit(field, *field, context);
+        else
+            each_in_element(type, from, visit, context);
+    }
+    return from + step <= end ? from : NULL;
+}
+
+bool crn_is_tagged_word(const struct crn_type *type, size_t word) {
+    for (size_t i = 0; i < type->tagged_count; i++) {
+        if (type->words[i] == word) return true;
+    }
+    return false;
+}
+
+void *crn_tagged_value(const struct crn_block *owner, void **field, void *word) {
+    const struct crn_type *type = owner->type;
+    if (!type->tagged_count) return word;
+    size_t offset = (size_t)((char *)field - owner->base);
+    if (owner->slot_size) offset %= owner->slot_size;
+    if (type->has_flex && offset >= type->flex_offset) return word;
+    bool is_tagged = crn_is_tagged_word(type, offset % type->size / sizeof(void *));
+    return is_tagged ? crn_word_reference(type, (uintptr_t)word) : word;
+}
+
+/* ---- Types --------------------------------------------------------------------------------------
+ */
 
 /* The log bits of a block in which every slot holds one object of the type. */
 static bool make_log_bits(struct crn_type *type) {

@@ -21,10 +21,7 @@ static bool is_reference_word(const struct crn_type *type, size_t word) {
     for (size_t i = 0; i < type->ref_count; i++) {
         if (type->refs[i] == word) return true;
     }
-    for (size_t i = 0; i < type->tagged_count; i++) {
-        if (type->words[i] == word) return true;
-    }
-    return false;
+    return crn_is_tagged_word(type, word);
 }
 
 /* Words that hold no reference. Another thread may be storing a reference beside them. */
@@ -35,7 +32,8 @@ static void poison_element(const struct crn_type *type, char *element, size_t by
     }
 }
 
-static void clear_field(void **field, void *context) {
+static void clear_field(void **field, void *value, void *context) {
+    (void)value;
     (void)context;
     crn_store_null(field);
 }

@@ -172,6 +172,58 @@ static void word_counts_references_and_not_bits(void **state) {
     cairn_keep(tagged);
 }
 
+/* Here a reference within a word carries a tag, and one beside it carries none. */
+typedef struct {
+    NodeRef plain;
+    cairn_word word;
+    NodeRef more[];
+} Mixed;
+CAIRN_TYPE_WITH(Mixed, (.word_mask = 3, .word_tag = 1), plain, CAIRN_WORD(word), CAIRN_FLEX(more));
+typedef struct {
+    long number;
+    cairn_word words[2];
+    NodeRef plain;
+} Cell;
+CAIRN_TYPE_WITH(Cell, (.word_mask = 3, .word_tag = 1), CAIRN_WORD(words), plain);
+
+static void assert_counts(Node *const *nodes, size_t count, unsigned expected) {
+    cairn_collect(CAIRN_COUNT);
+    for (size_t i = 0; i < count; i++) assert_int_equal(cairn_count(nodes[i]), expected);
+}
+
+static void word_with_a_tag_lies_beside_plain_references(void **state) {
+    (void)state;
+    enum { COUNT = 8 };
+    Node *nodes[COUNT];
+    for (int i = 0; i < COUNT; i++) nodes[i] = cairn_new(Node);
+    Mixed *mixed = cairn_new_flex(Mixed, more, 2);
+    Cell *cells = cairn_new_array(Cell, 2);
+    /* Twice: counted with what is born, then from the log. */
+    for (int round = 0; round < 2; round++) {
+        cairn_set(&mixed->plain, nodes[0]);
+        cairn_set_word(&mixed->word, (uintptr_t)nodes[1] | 1);
+        cairn_set(&mixed->more[0], nodes[2]);
+        cairn_set(&mixed->more[1], nodes[3]);
+        for (int i = 0; i < 2; i++) {
+            cairn_set_word(&cells[i].words[1], (uintptr_t)nodes[4 + 2 * i] | 1);
+            cairn_set(&cells[i].plain, nodes[5 + 2 * i]);
+        }
+        assert_counts(nodes, COUNT, 1);
+        /* Without its tag a word is bits. */
+        cairn_set(&mixed->plain, NULL);
+        cairn_set_word(&mixed->word, (uintptr_t)nodes[1]);
+        cairn_set(&mixed->more[0], NULL);
+        cairn_set(&mixed->more[1], NULL);
+        for (int i = 0; i < 2; i++) {
+            cairn_set_word(&cells[i].words[1], (uintptr_t)nodes[4 + 2 * i]);
+            cairn_set(&cells[i].plain, NULL);
+        }
+        assert_counts(nodes, COUNT, 0);
+    }
+    cairn_keep(mixed);
+    cairn_keep(cells);
+}
+
 static void untyped_memory_keeps_what_it_names(void **state) {
     (void)state;
     static void **memory;
@@ -290,6 +342,7 @@ int main(void) {
         cmocka_unit_test(copy_counts_what_moves),
         cmocka_unit_test(interior_pointer_keeps_its_object),
         cmocka_unit_test(word_counts_references_and_not_bits),
+        cmocka_unit_test(word_with_a_tag_lies_beside_plain_references),
         cmocka_unit_test(untyped_memory_keeps_what_it_names),
         cmocka_unit_test(heaps_are_apart_and_give_all_back),
         cmocka_unit_test(reference_outside_every_heap_is_stored_only),
