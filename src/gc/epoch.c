@@ -39,10 +39,24 @@ void crn_root_object(char *object) {
     if (!crn_bit_get(crn_root_bit(object, !parity))) crn_count_increment(object);
 }
 
-static void root_word(void *word) {
-    struct crn_block *block;
-    char *object = crn_object_of(word, &block);
-    if (object) crn_root_object(object);
+/* What tells of a word's object comes from memory meanwhile: the objects of a thread lie in blocks
+ * of its own. */
+enum { WORDS_AHEAD = 16 };
+
+static void look_ahead(const void *word) {
+    CRN_PREFETCH_READ(crn_block_in_table(word));
+    CRN_PREFETCH(crn_count_of(word));
+    CRN_PREFETCH(crn_root_bit(word, 0).byte);
+}
+
+static void root_found(const struct crn_stack *found) {
+    for (size_t i = 0; i < found->count + WORDS_AHEAD; i++) {
+        if (i < found->count) look_ahead(found->items[i]);
+        if (i < WORDS_AHEAD) continue;
+        struct crn_block *block;
+        char *object = crn_object_of(found->items[i - WORDS_AHEAD], &block);
+        if (object) crn_root_object(object);
+    }
 }
 
 /* ---- Around them
@@ -173,9 +187,12 @@ void crn_epoch_run(bool is_bounded) {
     crn_gc.promoted_bytes = 0;
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();
-    /* A helper comes too late for short counting, and may lose its processor amid the work. */
-    if (crn_gc.last_counting_ns > 0.7 * (double)crn_settings.pause_goal_ns) crn_reclaim_help();
-    crn_scan_roots(root_word);
+    /* A helper comes too late for short work, and may lose its processor amid it. */
+    double goal_ns = (double)crn_settings.pause_goal_ns;
+    bool is_long = crn_gc.last_counting_ns > 0.7 * goal_ns || crn_gc.last_root_ns > 0.2 * goal_ns;
+    if (is_long) crn_reclaim_help();
+    crn_scan_roots();
+    for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) root_found(&crn_gc.workers[i].found);
     uint64_t rooted = crn_os_now_ns();
     crn_extras_count();
     crn_count_logs();

@@ -24,13 +24,20 @@ struct crn_histogram {
     uint64_t total, min, max;
 };
 
+struct crn_scanned {
+    uint64_t bytes;
+    unsigned threads;
+};
+
 /* Who counts: the coordinator, and stopped threads that volunteer. */
 enum { CRN_WORKERS_MAX = 8 };
 struct crn_worker {
     _Alignas(128) struct crn_stack grey; /* objects whose fields are to be counted or marked */
     struct crn_stack decrements;         /* objects to take one count from */
-    struct crn_thread *thread;           /* whose log it takes first */
-    struct crn_heap *heap;               /* of the figures */
+    struct crn_stack found; /* words by the scan of the roots, objects by that of an untyped page */
+    struct crn_scanned scanned;
+    struct crn_thread *thread; /* whose log it takes first */
+    struct crn_heap *heap;     /* of the figures */
     uint64_t freed_objects, freed_bytes;
     uint64_t entries; /* of the log, this epoch */
 };
@@ -56,7 +63,6 @@ struct crn_gc {
     struct crn_stack deferred;                  /* for one worker alone; see count.c */
     /* Large objects that die piece by piece, and those that are done; see large.c. */
     struct crn_stack dismantled, emptied;
-    struct crn_stack found;            /* by the scan of one untyped page */
     bool has_stale_pages;              /* atomic while several work */
     bool has_unheld_pages;             /* some page had no memory for its list */
     char *dismantling;                 /* taken from `dismantled`, or NULL */
@@ -115,32 +121,36 @@ void *crn_fake_stack(void); /* scan.c: AddressSanitizer's, of this thread */
 void crn_gate_wait(void);
 bool crn_gate_is_mine(void); /* this thread is between the two halves of a fork */
 
-/* scan.c: visits the words that may be roots outside the heaps. crn_scan_words may pass over one
- * that it has visited; crn_scan_every_word does not. */
-void crn_scan_roots(void (*visit)(void *word));
-struct crn_scanned {
-    uint64_t bytes;
-    unsigned threads;
-};
-extern struct crn_scanned crn_scanned; /* by the last crn_scan_roots */
-void crn_scan_words(const char *low, const char *high, void (*visit)(void *word));
-void crn_scan_every_word(const char *low, const char *high, void (*visit)(void *word));
+/* words.c: visits the words that may be pointers into a heap. crn_scan_words may pass over one that
+ * it has visited; crn_scan_every_word does not. */
+typedef void crn_word_visit(void *word, struct crn_worker *worker);
+void crn_scan_words(const char *low, const char *high, crn_word_visit *visit,
+                    struct crn_worker *worker);
+void crn_scan_every_word(const char *low, const char *high, crn_word_visit *visit,
+                         struct crn_worker *worker);
+
+/* scan.c: the words outside the heaps that may be roots; they come into the workers' `found`. */
+void crn_scan_roots(void);
+struct crn_scanned crn_scanned(void); /* since that began, with what followed */
+/* For parts of it: notes what is found in [low, high). */
+void crn_scan_range(const char *low, const char *high, struct crn_worker *worker);
 void crn_scan_around_sanitizer(const struct crn_thread *thread, const char *low, const char *high,
-                               void (*visit)(void *word));
+                               struct crn_worker *worker);
 
 /* images.c: what is loaded. Gather with no lock held and the world running; install under the world
  * lock; the rest while the world is stopped. */
 struct crn_images *crn_images_gather(void);
 void crn_images_install(struct crn_images *fresh);
 bool crn_images_are_current(void);
-void crn_images_scan_data(void (*visit)(void *word));
-void crn_images_scan_locals(const struct crn_thread *thread, void (*visit)(void *word));
+void crn_images_scan_data(struct crn_worker *worker);
+void crn_images_scan_locals(const struct crn_thread *thread, struct crn_worker *worker);
 
 /* team.c: runs a job, by the coordinator alone or with who volunteers; to its end, if the job for
  * one alone does not stop when others have come. */
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *));
 void crn_team_volunteer(struct crn_thread *self); /* while stopped: helps until there is no need */
 void crn_team_forget_others(void);                /* in a forked child */
+bool crn_team_has_work(void);                     /* not taken by anybody */
 void crn_team_share(struct crn_stack *stack);
 bool crn_team_take(struct crn_stack *stack);
 CRN_INLINE bool crn_team_has_others(void) {

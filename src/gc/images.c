@@ -114,7 +114,7 @@ bool crn_images_are_current(void) {
 
 struct cluster {
     const struct crn_range *at, *end; /* segments, ascending; those before `at` are done */
-    void (*visit)(void *word);
+    struct crn_worker *worker;
 };
 
 /* Touched pages come in ascending order too. */
@@ -122,28 +122,29 @@ static void scan_cut(char *low, char *high, void *context) {
     struct cluster *cluster = context;
     while (cluster->at < cluster->end && cluster->at->high <= low) cluster->at++;
     for (const struct crn_range *of = cluster->at; of < cluster->end && of->low < high; of++) {
-        crn_scan_words(of->low > low ? of->low : low, of->high < high ? of->high : high,
-                       cluster->visit);
+        crn_scan_range(of->low > low ? of->low : low, of->high < high ? of->high : high,
+                       cluster->worker);
     }
 }
 
-void crn_images_scan_data(void (*visit)(void *word)) {
+void crn_images_scan_data(struct crn_worker *worker) {
     const struct crn_range *segments = images->segments.items;
     size_t count = images->segments.count;
     for (size_t i = 0, next; i < count; i = next) {
         next = i + 1;
         while (next < count && segments[next].low - segments[next - 1].high < CLUSTER_GAP) next++;
-        struct cluster cluster = {&segments[i], &segments[next], visit};
+        struct cluster cluster = {&segments[i], &segments[next], worker};
         crn_os_touched(segments[i].low, segments[next - 1].high, true, scan_cut, &cluster);
     }
 }
 
-void crn_images_scan_locals(const struct crn_thread *thread, void (*visit)(void *word)) {
-    crn_scan_around_sanitizer(thread, thread->static_locals.low, thread->static_locals.high, visit);
+void crn_images_scan_locals(const struct crn_thread *thread, struct crn_worker *worker) {
+    crn_scan_around_sanitizer(thread, thread->static_locals.low, thread->static_locals.high,
+                              worker);
     const struct module *modules = images->modules.items;
     for (size_t i = 0; i < images->modules.count; i++) {
         if (modules[i].is_static) continue;
         char *low = crn_os_thread_locals(thread->anchor, modules[i].id);
-        if (low) crn_scan_words(low, low + modules[i].bytes, visit);
+        if (low) crn_scan_range(low, low + modules[i].bytes, worker);
     }
 }

@@ -42,12 +42,14 @@ bool crn_pace_init(void) {
     crn_team.seat_count = workers - 1;
     for (unsigned i = 0; i < workers; i++) {
         struct crn_worker *worker = &crn_gc.workers[i];
-        if (!make_stack(&worker->grey) || !make_stack(&worker->decrements)) return false;
+        bool is_made = make_stack(&worker->grey) && make_stack(&worker->decrements) &&
+                       make_stack(&worker->found);
+        if (!is_made) return false;
     }
     return make_stack(&crn_gc.roots[0]) && make_stack(&crn_gc.roots[1]) &&
            make_stack(&crn_gc.deferred) && make_stack(&crn_gc.postponed) &&
            make_stack(&crn_gc.husks) && make_stack(&crn_gc.dismantled) &&
-           make_stack(&crn_gc.found) && make_stack(&crn_gc.emptied) && make_stack(&crn_team.pool);
+           make_stack(&crn_gc.emptied) && make_stack(&crn_team.pool);
 }
 
 /* Both are asked by allocating threads too. Acquire: a heap that is made meanwhile is seen

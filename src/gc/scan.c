@@ -20,95 +20,20 @@
  */
 #include "gc/gc.h"
 
-/* ---- Words ------------------------------------------------------------------------------------
- */
-
-/* Eight words at a time: their upper halves are compared, four in a vector, with the upper halves
- * of the heaps' bounds; only then is each word looked at. Signed compares, for x86-64 has no
- * unsigned ones: x in [low, low + span] == (int)(x - low + INT_MIN) < (int)(span + 1 + INT_MIN). */
-typedef int32_t lanes __attribute__((vector_size(16)));
-typedef lanes stored_lanes __attribute__((aligned(8), may_alias));
-typedef int64_t pair __attribute__((vector_size(16)));
-
-struct range_test {
-    lanes bias, limit;
-    uintptr_t low, bytes;
-};
-
-static struct range_test range_test_of(const char *low, const char *high) {
-    uint32_t first = (uint32_t)((uintptr_t)low >> 32);
-    uint32_t last = (uint32_t)(((uintptr_t)high - 1) >> 32);
-    int32_t bias = (int32_t)(0x80000000u - first);
-    int32_t limit = (int32_t)(last - first + 1 + 0x80000000u);
-    return (struct range_test){(lanes){bias, bias, bias, bias}, (lanes){limit, limit, limit, limit},
-                               (uintptr_t)low, (uintptr_t)high - (uintptr_t)low};
-}
-
-CRN_INLINE CRN_NO_SANITIZE bool may_hold_any(const struct range_test *test, const char *eight) {
-    const stored_lanes *at = (const stored_lanes *)(const void *)eight;
-    lanes front = __builtin_shufflevector(at[0], at[1], 1, 3, 5, 7);
-    lanes back = __builtin_shufflevector(at[2], at[3], 1, 3, 5, 7);
-    pair hits = (pair)((front + test->bias < test->limit) | (back + test->bias < test->limit));
-    return (hits[0] | hits[1]) != 0;
-}
-
-struct crn_scanned crn_scanned;
-
-/* Where visiting twice has no effect words met lately are passed over: recursion repeats them. */
-enum { RECENT = 16 };
-
-enum { CACHE_LINE = 64, LINES_AHEAD = 16, THREAD_LINES = 32 };
-
-CRN_INLINE CRN_NO_SANITIZE void look_at(const struct range_test *test, const char *at,
-                                        void *recent[RECENT], void (*visit)(void *word)) {
-    void *word = *(void *const volatile *)(const void *)at;
-    if (CRN_LIKELY((uintptr_t)word - test->low >= test->bytes)) return;
-    if (recent) {
-        void **last = &recent[(uintptr_t)word >> 4 & (RECENT - 1)];
-        if (*last == word) return;
-        *last = word;
-    }
-    visit(word);
-}
-
-CRN_INLINE CRN_NO_SANITIZE void scan(const char *low, const char *high, void *recent[RECENT],
-                                     void (*visit)(void *word)) {
-    if (low >= high) return;
-    crn_scanned.bytes += (uint64_t)(high - low);
-    enum { WORD = sizeof(void *) };
-    const struct range_test test = range_test_of(crn_space.low, crn_space.high);
-    const char *at = low + (-(uintptr_t)low & (WORD - 1));
-    const char *end = high - ((uintptr_t)high & (WORD - 1));
-    for (; end - at >= 8 * WORD; at += 8 * WORD) {
-        CRN_PREFETCH_READ(at + LINES_AHEAD * CACHE_LINE);
-        if (CRN_LIKELY(!may_hold_any(&test, at))) continue;
-        for (size_t i = 0; i < 8; i++) look_at(&test, at + i * WORD, recent, visit);
-    }
-    for (; at < end; at += WORD) look_at(&test, at, recent, visit);
-}
-
-CRN_NO_SANITIZE void crn_scan_words(const char *low, const char *high, void (*visit)(void *word)) {
-    void *recent[RECENT] = {NULL};
-    scan(low, high, recent, visit);
-}
-
-CRN_NO_SANITIZE void crn_scan_every_word(const char *low, const char *high,
-                                         void (*visit)(void *word)) {
-    scan(low, high, NULL, visit);
-}
+enum { CACHE_LINE = 64, THREAD_LINES = 32, THREADS_AHEAD = 6 };
 
 struct touched {
     char *low, *high;
-    void (*visit)(void *word);
+    struct crn_worker *worker;
 };
 
 static void scan_touched(char *low, char *high, void *context) {
     const struct touched *of = context;
-    crn_scan_words(low > of->low ? low : of->low, high < of->high ? high : of->high, of->visit);
+    crn_scan_range(low > of->low ? low : of->low, high < of->high ? high : of->high, of->worker);
 }
 
-static void scan_if_touched(char *low, char *high, void (*visit)(void *word)) {
-    struct touched of = {low, high, visit};
+static void scan_if_touched(char *low, char *high, struct crn_worker *worker) {
+    struct touched of = {low, high, worker};
     crn_os_touched(low, high, false, scan_touched, &of);
 }
 
@@ -124,11 +49,11 @@ void *crn_fake_stack(void) {
 }
 
 CRN_NO_SANITIZE static void scan_fake_frames(void *fake_stack, const char *low, const char *high,
-                                             void (*visit)(void *word)) {
+                                             struct crn_worker *worker) {
     for (const char *at = low; at + sizeof(void *) <= high; at += sizeof(void *)) {
         void *word = *(void *const volatile *)(const void *)at, *from, *to;
         if (__asan_addr_is_in_fake_stack(fake_stack, word, &from, &to)) {
-            crn_scan_words(from, to, visit);
+            crn_scan_range(from, to, worker);
         }
     }
 }
@@ -139,77 +64,226 @@ CRN_NO_SANITIZE static void scan_fake_frames(void *fake_stack, const char *low, 
 /* ThreadSanitizer remembers in thread-locals which fields were accessed atomically: no references.
  */
 void crn_scan_around_sanitizer(const struct crn_thread *thread, const char *low, const char *high,
-                               void (*visit)(void *word)) {
+                               struct crn_worker *worker) {
     const char *from, *to;
     crn_os_sanitizer_locals(thread->anchor, &from, &to);
     if (from < to && from >= low && to <= high) {
-        crn_scan_words(low, from, visit);
+        crn_scan_range(low, from, worker);
         low = to;
     }
-    crn_scan_words(low, high, visit);
+    crn_scan_range(low, high, worker);
 }
 
 static void scan_stack(const struct crn_thread *thread, const char *low, const char *high,
-                       void (*visit)(void *word)) {
-    crn_scan_around_sanitizer(thread, low, high, visit);
+                       struct crn_worker *worker) {
+    crn_scan_around_sanitizer(thread, low, high, worker);
     if (CRN_UNLIKELY(thread->fake_stack != NULL)) {
-        scan_fake_frames(thread->fake_stack, low, high, visit);
+        scan_fake_frames(thread->fake_stack, low, high, worker);
     }
 }
 
-static void scan_own_stack_off_it(const struct crn_thread *thread, void (*visit)(void *word)) {
+static void scan_own_stack_off_it(const struct crn_thread *thread, struct crn_worker *worker) {
     if (thread->interrupted_at) {
-        scan_stack(thread, thread->interrupted_at, thread->stack_high, visit);
+        scan_stack(thread, thread->interrupted_at, thread->stack_high, worker);
     } else {
-        scan_if_touched(thread->stack_low, thread->stack_high, visit);
+        scan_if_touched(thread->stack_low, thread->stack_high, worker);
     }
 }
 
-static void scan_thread(const struct crn_thread *thread, char *from, void (*visit)(void *word)) {
+static void scan_thread(const struct crn_thread *thread, char *from, struct crn_worker *worker) {
     if (from >= thread->stack_low && from < thread->stack_high) {
-        scan_stack(thread, from, thread->stack_high, visit);
+        scan_stack(thread, from, thread->stack_high, worker);
     } else {
-        if (thread->alternate_high) scan_stack(thread, from, thread->alternate_high, visit);
-        scan_own_stack_off_it(thread, visit);
+        if (thread->alternate_high) scan_stack(thread, from, thread->alternate_high, worker);
+        scan_own_stack_off_it(thread, worker);
     }
     if (thread->frame_bytes) {
-        scan_stack(thread, thread->frame, thread->frame + thread->frame_bytes, visit);
+        scan_stack(thread, thread->frame, thread->frame + thread->frame_bytes, worker);
     }
-    for (size_t i = 0; i < CRN_SPECIFIC_PIECES; i++) {
+    for (size_t i = 0; i < thread->specifics_in_use; i++) {
         const char *piece = (const char *)thread->specifics[i];
-        if (piece) crn_scan_words(piece, piece + CRN_SPECIFIC_PER_PIECE * sizeof(void *), visit);
+        if (piece) crn_scan_range(piece, piece + CRN_SPECIFIC_PER_PIECE * sizeof(void *), worker);
     }
-    crn_images_scan_locals(thread, visit);
+    crn_images_scan_locals(thread, worker);
 }
 
-static void scan_range(char *low, char *high, void *visit) {
-    crn_scan_words(low, high, *(void (**)(void *))visit);
+/* Stacks of many threads are many short stretches, each too short for the processor to see coming.
+ * Well ahead a thread's record is fetched, then the first line of its stack, and with it the page's
+ * translation; the lines of the next thread while this one is looked at. */
+static const struct crn_thread *look_far_ahead(const struct crn_thread *thread) {
+    if (!thread) return NULL;
+    CRN_PREFETCH_READ(thread->stopped_at);
+    CRN_PREFETCH_READ(thread->frame);
+    const char *next = (const char *)thread->next;
+    if (!next) return NULL;
+    CRN_PREFETCH_READ(next);
+    CRN_PREFETCH_READ(next + CACHE_LINE);
+    return thread->next;
 }
 
-/* Stacks of many threads are many short stretches, each too short for the processor to see coming:
- * the next one is fetched while this one is looked at. */
-static void prefetch_thread(const struct crn_thread *thread) {
+static void look_ahead(const struct crn_thread *thread) {
     if (!thread) return;
-    if (thread->next) CRN_PREFETCH_READ(&thread->next->stopped_at);
     size_t bytes = (size_t)(thread->stack_high - thread->stopped_at);
     if (bytes > THREAD_LINES * CACHE_LINE) bytes = THREAD_LINES * CACHE_LINE;
     for (size_t i = 0; i < bytes; i += CACHE_LINE) CRN_PREFETCH_READ(thread->stopped_at + i);
 }
 
-CRN_NOINLINE void crn_scan_roots(void (*visit)(void *word)) {
+static void scan_threads(const struct crn_thread *first, const struct crn_thread *end,
+                         struct crn_worker *worker) {
+    const struct crn_thread *ahead = first;
+    for (unsigned i = 0; i < THREADS_AHEAD; i++) ahead = look_far_ahead(ahead);
+    for (const struct crn_thread *thread = first; thread != end; thread = thread->next) {
+        ahead = look_far_ahead(ahead);
+        look_ahead(thread->next);
+        if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
+        if (thread->is_rootless) continue;
+        scan_thread(thread, thread->stopped_at, worker);
+        worker->scanned.threads++;
+    }
+}
+
+/* ---- Side by side -------------------------------------------------------------------------------
+ *
+ * Workers take pieces: a few threads at a time, the data of what is loaded, ranges that the program
+ * has added. Who is at a long range gives half of it away where another has nothing to do. All only
+ * read what stands still, and each notes what it finds in a list of its own.
+ */
+
+enum { THREADS_AT_ONCE = 16, PIECE_BYTES = 32 << 10 };
+
+/* What nobody has taken yet, besides the ranges in the team's pool; under the team's lock. */
+static struct {
+    const struct crn_thread *thread;
+    bool has_data, has_handovers;
+} untaken;
+
+struct piece {
+    enum { PIECE_NONE, PIECE_RANGE, PIECE_THREADS, PIECE_DATA, PIECE_HANDOVERS } kind;
+    const char *low, *high;
+    const struct crn_thread *first, *end;
+};
+
+static void give_range(char *low, char *high, void *unused) {
+    (void)unused;
+    struct crn_stack *pool = &crn_team.pool;
+    crn_lock_acquire(&crn_team.lock);
+    CAIRN_REQUIRE(pool->count + 2 <= pool->capacity, "the collector's pool is full");
+    pool->items[pool->count] = low;
+    pool->items[pool->count + 1] = high;
+    __atomic_store_n(&pool->count, pool->count + 2, __ATOMIC_RELAXED);
+    crn_lock_release(&crn_team.lock);
+}
+
+static struct piece take_piece(void) {
+    struct piece piece = {.kind = PIECE_NONE};
+    struct crn_stack *pool = &crn_team.pool;
+    crn_lock_acquire(&crn_team.lock);
+    if (pool->count) {
+        piece.kind = PIECE_RANGE;
+        piece.low = pool->items[pool->count - 2];
+        piece.high = pool->items[pool->count - 1];
+        __atomic_store_n(&pool->count, pool->count - 2, __ATOMIC_RELAXED);
+    } else if (untaken.has_data) {
+        piece.kind = PIECE_DATA;
+        untaken.has_data = false;
+    } else if (untaken.thread) {
+        piece.kind = PIECE_THREADS;
+        piece.first = untaken.thread;
+        for (unsigned i = 0; i < THREADS_AT_ONCE && untaken.thread; i++) {
+            untaken.thread = untaken.thread->next;
+        }
+        piece.end = untaken.thread;
+    } else if (untaken.has_handovers) {
+        piece.kind = PIECE_HANDOVERS;
+        untaken.has_handovers = false;
+    } else {
+        __atomic_store_n(&crn_team.has_source, false, __ATOMIC_RELAXED);
+    }
+    crn_lock_release(&crn_team.lock);
+    return piece;
+}
+
+static void note_word(void *word, struct crn_worker *worker) {
+    crn_push(&worker->found, word);
+}
+
+/* Another worker has nothing to do, or has come while this one was alone. */
+static bool is_half_wanted(void) {
+    if (CRN_LIKELY(!crn_team_has_others())) return false;
+    if (__atomic_load_n(&crn_team.is_open, __ATOMIC_RELAXED)) return crn_team_is_hungry();
+    return __atomic_load_n(&crn_team.pool.count, __ATOMIC_RELAXED) == 0;
+}
+
+void crn_scan_range(const char *low, const char *high, struct crn_worker *worker) {
+    low += -(uintptr_t)low & (sizeof(void *) - 1);
+    while (low < high && (size_t)(high - low) > PIECE_BYTES) {
+        size_t half = (size_t)(high - low) / 2 & ~(sizeof(void *) - 1);
+        if (half >= PIECE_BYTES && is_half_wanted()) {
+            give_range((char *)(uintptr_t)low + half, (char *)(uintptr_t)high, NULL);
+            high = low + half;
+        } else {
+            crn_scan_words(low, low + PIECE_BYTES, note_word, worker);
+            low += PIECE_BYTES;
+        }
+    }
+    crn_scan_words(low, high, note_word, worker);
+}
+
+static void scan_handover(char *low, char *high, void *worker) {
+    crn_scan_range(low, high, worker);
+}
+
+static void scan_piece(const struct piece *piece, struct crn_worker *worker) {
+    if (piece->kind == PIECE_RANGE)
+        crn_scan_range(piece->low, piece->high, worker);
+    else if (piece->kind == PIECE_DATA)
+        crn_images_scan_data(worker);
+    else if (piece->kind == PIECE_THREADS)
+        scan_threads(piece->first, piece->end, worker);
+    else
+        crn_handovers_each(scan_handover, worker);
+}
+
+static void scan_together(struct crn_worker *worker) {
+    for (;;) {
+        struct piece piece = take_piece();
+        if (piece.kind == PIECE_NONE) return;
+        scan_piece(&piece, worker);
+    }
+}
+
+/* Stops when another has come. */
+static void scan_alone(struct crn_worker *worker) {
+    while (!crn_team_has_others()) {
+        struct piece piece = take_piece();
+        if (piece.kind == PIECE_NONE) return;
+        scan_piece(&piece, worker);
+    }
+}
+
+struct crn_scanned crn_scanned(void) {
+    struct crn_scanned all = {0, 0};
+    for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) {
+        all.bytes += crn_gc.workers[i].scanned.bytes;
+        all.threads += crn_gc.workers[i].scanned.threads;
+    }
+    return all;
+}
+
+CRN_NOINLINE void crn_scan_roots(void) {
     struct crn_thread *self = crn_self();
     __builtin_unwind_init();
     char *here = CRN_STACK_POINTER();
     crn_thread_stands_at(self, self->entered_at ? self->entered_at : here, NULL);
-    crn_scanned = (struct crn_scanned){0, 0};
-    for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
-        prefetch_thread(thread->next);
-        if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
-        if (thread->is_rootless) continue;
-        scan_thread(thread, thread->stopped_at, visit);
-        crn_scanned.threads++;
+    for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) {
+        crn_gc.workers[i].found.count = 0;
+        crn_gc.workers[i].scanned = (struct crn_scanned){0, 0};
     }
-    crn_images_scan_data(visit);
-    crn_roots_each(scan_range, &visit);
-    crn_handovers_each(scan_range, &visit);
+    untaken.thread = crn_threads;
+    untaken.has_data = untaken.has_handovers = true;
+    crn_roots_each(give_range, NULL);
+    __atomic_store_n(&crn_team.has_source, true, __ATOMIC_RELAXED);
+    do {
+        crn_team_run(scan_alone, scan_together);
+    } while (crn_team_has_work());
 }

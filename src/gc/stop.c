@@ -254,10 +254,10 @@ __attribute__((always_inline)) static inline void begin_wait(struct crn_thread *
     cairn_section_enter_();
     __builtin_unwind_init();
     char *low = CRN_STACK_POINTER(), *high = __builtin_dwarf_cfa();
-    self->frame_bytes = (size_t)(high - low);
-    CAIRN_REQUIRE(self->frame_bytes <= CRN_FRAME_BYTES, "internal error: a frame of %zu bytes",
-                  self->frame_bytes);
-    copy_words(self->frame, low, self->frame_bytes);
+    size_t bytes = (size_t)(high - low);
+    CAIRN_REQUIRE(bytes <= CRN_FRAME_BYTES, "internal error: a frame of %zu bytes", bytes);
+    self->frame_bytes = (uint16_t)bytes;
+    copy_words(self->frame, low, bytes);
     crn_thread_stands_at(self, high, NULL);
     __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);
     answer();

@@ -24,7 +24,7 @@ struct crn_team crn_team;
 /* About a fifth of a millisecond: longer than roots usually take, shorter than a trace. */
 enum { SPINS_IDLE = 8192, SHARE_MIN = 64, SHARE_MAX = 512 };
 
-static bool has_work(void) {
+bool crn_team_has_work(void) {
     return __atomic_load_n(&crn_team.has_source, __ATOMIC_RELAXED) ||
            __atomic_load_n(&crn_team.pool.count, __ATOMIC_RELAXED) != 0;
 }
@@ -67,7 +67,7 @@ void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct cr
     together(first);
     __atomic_fetch_add(&crn_team.hungry, 1, __ATOMIC_RELAXED);
     while (__atomic_load_n(&crn_team.working, __ATOMIC_SEQ_CST)) {
-        if (!has_work()) {
+        if (!crn_team_has_work()) {
             CRN_PAUSE();
             continue;
         }
@@ -109,7 +109,7 @@ void crn_team_volunteer(struct crn_thread *self) {
             __atomic_fetch_add(&crn_team.hungry, is_open ? 1 : (uint32_t)-1, __ATOMIC_RELAXED);
             is_hungry = is_open;
         }
-        if (!is_open || !has_work()) {
+        if (!is_open || !crn_team_has_work()) {
             CRN_PAUSE();
             /* Who works at a job, or traces, may have something to give at any time. */
             idle += !is_open && !__atomic_load_n(&crn_team.is_tracing, __ATOMIC_RELAXED);

@@ -140,7 +140,8 @@ static void mark_root(char *object) {
 }
 
 /* By the coordinator, with nobody else at work. */
-static void mark_word(void *word) {
+static void mark_word(void *word, struct crn_worker *worker) {
+    (void)worker;
     struct crn_block *block;
     char *object = crn_object_of(word, &block);
     if (object && *crn_count_of(object)) mark(object);
@@ -148,7 +149,7 @@ static void mark_word(void *word) {
 
 static void mark_untyped(char *object) {
     struct crn_block *block = crn_block_of_start(object);
-    crn_scan_words(object, object + crn_object_used(block, object), mark_word);
+    crn_scan_words(object, object + crn_object_used(block, object), mark_word, &crn_gc.workers[0]);
 }
 
 CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) {

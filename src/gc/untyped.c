@@ -72,15 +72,14 @@ static void ask_segment(struct crn_segment *segment) {
 /* ---- Scanning -----------------------------------------------------------------------------------
  */
 
-static void find_word(void *word) {
+static void find_word(void *word, struct crn_worker *worker) {
     struct crn_block *block;
     char *object = crn_object_of(word, &block);
-    if (object) crn_push(&crn_gc.found, object);
+    if (object) crn_push(&worker->found, object);
 }
 
 /* Visits the words of the page that belong to live objects. */
-static void scan_page(const struct crn_block *block, char *low, char *high,
-                      void (*visit)(void *word)) {
+static void scan_page(const struct crn_block *block, char *low, char *high, crn_word_visit *visit) {
     if (low < block->base) low = block->base;
     if (high > block->end) high = block->end;
     size_t step = crn_object_bytes(block);
@@ -88,7 +87,8 @@ static void scan_page(const struct crn_block *block, char *low, char *high,
          object += step) {
         if (*crn_count_of(object) == 0) continue;
         char *end = object + crn_object_used(block, object);
-        crn_scan_every_word(object > low ? object : low, end < high ? end : high, visit);
+        crn_scan_every_word(object > low ? object : low, end < high ? end : high, visit,
+                            &crn_gc.workers[0]);
     }
 }
 
@@ -106,18 +106,19 @@ static void renew_page(const struct crn_block *block, size_t index) {
     char *low = first_page(block) + index * page_bytes();
     row->is_stale = false;
     give_back(&crn_gc.workers[0], row);
-    crn_gc.found.count = 0;
+    struct crn_stack *found = &crn_gc.workers[0].found;
+    found->count = 0;
     scan_page(block, low, low + page_bytes(), find_word);
-    size_t count = crn_gc.found.count;
+    size_t count = found->count;
     if (count == 0) return;
     row->held = crn_meta_alloc(count * sizeof(*row->held));
     if (!row->held) {
         row->is_stale = block->pages->has_stale = crn_gc.has_unheld_pages = true;
-        for (size_t i = 0; i < count; i++) crn_root_object(crn_gc.found.items[i]);
+        for (size_t i = 0; i < count; i++) crn_root_object(found->items[i]);
         return;
     }
     row->count = (uint32_t)count;
-    memcpy(row->held, crn_gc.found.items, count * sizeof(*row->held));
+    memcpy(row->held, found->items, count * sizeof(*row->held));
     for (size_t i = 0; i < count; i++) crn_count_increment(row->held[i]);
 }
 

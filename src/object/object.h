@@ -87,33 +87,38 @@ enum { CRN_SPECIFIC_PIECES = 32, CRN_SPECIFIC_PER_PIECE = 32 };
 /* The most that a frame with all callee-saved registers may take; sanitizers make large ones. */
 enum { CRN_FRAME_BYTES = 1024 };
 
+/* An epoch visits every thread, and most of them have done nothing since the last one: what it
+ * looks at lies in two cache lines. */
 struct crn_thread {
-    struct crn_thread *next; /* under the threads lock */
+    _Alignas(64) struct crn_thread *next; /* under the threads lock */
+    char *stack_low, *stack_high;
+    char *stopped_at;         /* the lowest address in use of the stack it stands on */
+    char *alternate_high;     /* the end of that stack if it is an alternate signal stack */
+    void *fake_stack;         /* AddressSanitizer's */
+    uint32_t state;           /* enum crn_thread_state; atomic */
+    uint32_t signal_due;      /* atomic; a stop signal is on its way; see stop.c */
+    uint16_t frame_bytes;     /* used of frame */
+    uint8_t specifics_in_use; /* pieces of values, from the first on */
+    bool is_rootless;         /* one of ours that runs no code of the program: only stale words */
+    uint32_t full_chunks;     /* of the log, not yet told to pacing */
+    void *anchor;             /* of its thread-locals, see os.h */
+    struct crn_range static_locals; /* where they are outside the stack */
+    struct crn_log_chunk *log;      /* current and full ones */
+    struct crn_log_chunk *spare;    /* so that a store never fails for memory */
+    struct crn_cache *caches;       /* the default heap's first */
+    char
+        *interrupted_at; /* on another stack: the lowest address in use of its own, NULL: unknown */
+    char *entered_at;    /* the lowest address of the frame that asks for a collection, or NULL */
     struct cairn_thread *inline_state;
     int thread_id;
-    bool is_rootless; /* one of ours that runs no code of the program: only stale words */
-    uint32_t state;   /* enum crn_thread_state; atomic */
     uint32_t blocking_depth;
-    uint32_t full_chunks; /* of the log, not yet told to pacing */
-    uint32_t signal_due;  /* atomic; a stop signal is on its way; see stop.c */
-    char *stack_low, *stack_high;
-    char *stopped_at;     /* the lowest address in use of the stack it stands on */
-    char *alternate_high; /* the end of that stack if it is an alternate signal stack */
-    char *interrupted_at; /* then: the lowest address in use of its own stack, NULL if unknown */
-    void *fake_stack;     /* AddressSanitizer's */
-    char *entered_at;     /* the lowest address of the frame that asks for a collection, or NULL */
-    size_t frame_bytes;   /* used of frame */
-    _Alignas(sizeof(void *)) char frame[CRN_FRAME_BYTES]; /* of cairn_blocking_begin */
-    struct crn_log_chunk *log;                            /* current and full ones */
-    struct crn_log_chunk *spare;  /* so that a store never fails for memory */
     size_t news_count;            /* extras told since crn_hooks.logged was last called for them */
     struct crn_extra *finalizing; /* whose finalizers it runs, the innermost first */
     struct crn_cleanup *cleaning; /* rings of cleanups that it runs, the innermost first */
-    struct crn_cache *caches;     /* the default heap's first */
-    void *anchor;                 /* of its thread-locals, see os.h */
-    struct crn_range static_locals; /* where they are outside the stack */
     void **specifics[CRN_SPECIFIC_PIECES];
+    _Alignas(sizeof(void *)) char frame[CRN_FRAME_BYTES]; /* of cairn_blocking_begin */
 };
+_Static_assert(offsetof(struct crn_thread, interrupted_at) <= 128, "what every epoch looks at");
 extern struct crn_thread *crn_threads;
 extern struct crn_lock crn_threads_lock;
 

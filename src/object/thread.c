@@ -150,6 +150,7 @@ void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *v
         CAIRN_REQUIRE(*piece, "out of memory: cannot keep a thread-specific value");
     }
     (*piece)[key % CRN_SPECIFIC_PER_PIECE] = (void *)(uintptr_t)value;
+    if (self->specifics_in_use <= index) self->specifics_in_use = (uint8_t)(index + 1);
 }
 
 void crn_thread_forget_specific(size_t key) {

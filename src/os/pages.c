@@ -8,11 +8,13 @@
  *
  * A program may close what it did not open, and open something else under the same number. So a
  * request that fails is made once more through a fresh descriptor, and before reading entries the
- * descriptor must prove to be the file that was opened. One that is lost is not closed. Callers
- * have the world stopped or nobody else about.
+ * descriptor must prove to be the file that was opened. One that is lost is not closed. Callers are
+ * workers of a stop, or there is nobody else about.
  */
 #define _GNU_SOURCE
 #include "os/pagemap.h"
+
+#include "base/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,17 +27,21 @@
 
 /* Not through libc, whose calls are interposed and points of cancellation; and ioctl's second
  * parameter is an int in musl. */
-static int pagemap_file = -1;
+static struct crn_lock pagemap_lock; /* whoever opens the file */
+static int pagemap_file = -1;        /* atomic */
 static dev_t pagemap_device;
 static ino_t pagemap_node;
 
 static bool open_pagemap(void) {
-    pagemap_file = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    int file = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     struct stat status;
-    if (pagemap_file < 0 || fstat(pagemap_file, &status) != 0) return false;
-    pagemap_device = status.st_dev;
-    pagemap_node = status.st_ino;
-    return true;
+    bool is_open = file >= 0 && fstat(file, &status) == 0;
+    if (is_open) {
+        pagemap_device = status.st_dev;
+        pagemap_node = status.st_ino;
+    }
+    __atomic_store_n(&pagemap_file, file, __ATOMIC_RELEASE);
+    return is_open;
 }
 
 static bool is_pagemap(void) {
@@ -50,10 +56,21 @@ void crn_os_pages_after_fork(void) {
     crn_written_after_fork();
 }
 
+/* Whether a request that failed through `file` is worth another: a descriptor that is another
+ * file's by now is replaced, by one of those who find it so. */
+static bool renew(int file) {
+    crn_lock_acquire(&pagemap_lock);
+    bool is_renewed = pagemap_file != file || (!is_pagemap() && open_pagemap());
+    crn_lock_release(&pagemap_lock);
+    return is_renewed;
+}
+
 static int request(struct crn_page_scan *scan) {
-    long count = syscall(SYS_ioctl, pagemap_file, PAGE_SCAN_REQUEST, scan);
-    if (count < 0 && !is_pagemap() && open_pagemap()) {
-        count = syscall(SYS_ioctl, pagemap_file, PAGE_SCAN_REQUEST, scan);
+    int file = __atomic_load_n(&pagemap_file, __ATOMIC_ACQUIRE);
+    long count = syscall(SYS_ioctl, file, PAGE_SCAN_REQUEST, scan);
+    if (count < 0 && renew(file)) {
+        file = __atomic_load_n(&pagemap_file, __ATOMIC_ACQUIRE);
+        count = syscall(SYS_ioctl, file, PAGE_SCAN_REQUEST, scan);
     }
     return (int)count;
 }
@@ -90,12 +107,15 @@ static void touched_by_entries(char *low, char *high, size_t page_bytes, bool is
                                crn_pages_visit *visit, void *context) {
     int saved = errno;
     uint64_t entries[256];
+    crn_lock_acquire(&pagemap_lock);
     bool is_readable = is_pagemap() || open_pagemap();
+    int file = pagemap_file;
+    crn_lock_release(&pagemap_lock);
     for (char *at = low; at < high;) {
         size_t count = crn_min((size_t)(high - at) / page_bytes, 256);
         off_t offset = (off_t)((uintptr_t)at / page_bytes * 8);
         ssize_t got = -1;
-        if (is_readable) got = syscall(SYS_pread64, pagemap_file, entries, count * 8, offset);
+        if (is_readable) got = syscall(SYS_pread64, file, entries, count * 8, offset);
         for (size_t i = 0; i < count; i++, at += page_bytes) {
             bool is_told = got >= (ssize_t)((i + 1) * 8);
             bool is_unwritten = is_told && (entries[i] >> 62 == 0 ||

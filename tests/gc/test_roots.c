@@ -213,7 +213,7 @@ static void bss_never_touched_is_skipped(void **state) {
     (void)state;
     *(void *volatile *)(void *)(large_bss + sizeof(large_bss) / 2) = NULL; /* one page */
     cairn_collect(CAIRN_TRACE);
-    assert_true(crn_scanned.bytes < sizeof(large_bss) / 8);
+    assert_true(crn_scanned().bytes < sizeof(large_bss) / 8);
 }
 
 static void hide_in_bss(void) {
