@@ -7,7 +7,7 @@
  * fits the goal: budget_bytes = (goal - roots) * young / counting        within [floor, ceiling]
  * where counting is the pause without its roots. The floor keeps root scanning under 5 % of the
  * time, by the rates of allocation and logging of the last cycle; it may stretch the predicted
- * pause to 1.8 times the goal and no further. The ceiling bounds the young memory: 8 MiB, or an
+ * pause to 1.5 times the goal and no further. The ceiling bounds the young memory: 8 MiB, or an
  * eighth of what is live.
  *
  * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at
@@ -92,7 +92,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     crn_gc.program_ns = now;
     crn_gc.last_root_ns = (double)root_ns;
     crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
-    double goal = (double)crn_settings.pause_goal_ns * 0.55 - crn_gc.root_ns;
+    double goal = (double)crn_settings.pause_goal_ns * 0.52 - crn_gc.root_ns;
     if (goal < (double)crn_settings.pause_goal_ns * 0.1)
         goal = (double)crn_settings.pause_goal_ns * 0.1;
     double counting = (double)(pause_ns - root_ns) + 1;
@@ -102,7 +102,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     if (share > 1.5) share = 1.5;
     /* Decrements that wait hold dead memory: come back sooner until none is left. */
     if (crn_gc.is_swamped && share > 0.5) share = 0.5;
-    double most = ((double)crn_settings.pause_goal_ns * 1.8 - crn_gc.root_ns) / counting;
+    double most = ((double)crn_settings.pause_goal_ns * 1.5 - crn_gc.root_ns) / counting;
     /* Little work in one epoch does not tell what much more would cost. */
     if (most > 2) most = 2;
     if (most < share || crn_gc.is_swamped) most = share;

@@ -154,6 +154,8 @@ static bool next_run(struct crn_cache *cache, struct cairn_cursor *cursor, struc
         block->next = cache->acquired;
         cache->acquired = block;
         run->block = block;
+        /* Its counts' page is there before an epoch needs it: the fault is not the pause's. */
+        if (block->is_fresh) __atomic_store_n(crn_count_of(block->base), 0, __ATOMIC_RELAXED);
         cursor->next = cursor->limit = block->base;
         block->cursor = cursor;
         begin = find_run(block, block->base);
