@@ -35,15 +35,15 @@ static void free_block_locked(struct crn_worker *worker, struct crn_block *block
 static void note_death_locked(struct crn_worker *worker, struct crn_block *block, uint32_t live) {
     if (live == 0)
         free_block_locked(worker, block);
-    else if (block->state == CRN_BLOCK_FULL)
+    else
         crn_block_has_room(block);
 }
 
 /* Whether a block that so many live in has just passed a threshold. */
 CRN_INLINE bool is_threshold(const struct crn_block *block, uint32_t live) {
-    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
-    if (state != CRN_BLOCK_FULL && state != CRN_BLOCK_PARTIAL) return false;
-    return live == 0 || CRN_UNLIKELY(block->slot_count - live == crn_block_room(block));
+    if (!crn_block_is_settled(block)) return false;
+    return live == 0 || CRN_UNLIKELY(live == crn_block_roomy(block)) ||
+           CRN_UNLIKELY(block->slot_count - live == crn_block_room(block));
 }
 
 /* Before the object's count is zero. */

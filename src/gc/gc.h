@@ -171,9 +171,9 @@ void crn_count_increment(void *object);
 void crn_defer(void *object); /* to crn_gc.deferred, by any worker */
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
 void crn_count_kill(struct crn_block *block, char *object);    /* a large young one that died */
-void crn_block_free_all(struct crn_block *block); /* a full or partial one; figures, lists */
-void crn_object_free(struct crn_block *block, char *object); /* count to zero, figures, lists */
-void crn_worker_flush(struct crn_worker *worker);            /* figures, to their heap */
+void crn_block_free_all(struct crn_block *block);              /* a settled one; figures, lists */
+void crn_object_free(struct crn_block *block, char *object);   /* count to zero, figures, lists */
+void crn_worker_flush(struct crn_worker *worker);              /* figures, to their heap */
 
 /* Outside every heap's memory: such a reference is stored and not counted. */
 CRN_INLINE bool crn_is_foreign(const void *value) {

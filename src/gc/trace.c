@@ -364,7 +364,7 @@ static void free_dead(struct crn_block *block, char *object) {
 static void free_block(struct crn_block *block, void *context) {
     (void)context;
     bool is_all_dead = block->slot_size && !block->has_extras && mark_count(block) == 0 &&
-                       (block->state == CRN_BLOCK_FULL || block->state == CRN_BLOCK_PARTIAL);
+                       crn_block_is_settled(block);
     if (is_all_dead)
         crn_block_free_all(block);
     else

@@ -237,11 +237,20 @@ static void forget_log_bits(const struct crn_block *block) {
 /* ---- For caches
  * -------------------------------------------------------------------------------------- */
 
-static struct crn_block *take_partial(struct crn_heap *heap, const struct crn_bin *bin) {
-    if (bin->id >= heap->partial_capacity) return NULL;
-    struct crn_block *block = heap->partial[bin->id].first;
+/* The list that the block is in, if any. */
+static struct crn_block_list *list_of(const struct crn_block *block) {
+    if (block->state != CRN_BLOCK_ROOMY && block->state != CRN_BLOCK_PARTIAL) return NULL;
+    struct crn_rooms *rooms = &block->heap->rooms[block->bin->id];
+    return block->state == CRN_BLOCK_ROOMY ? &rooms->roomy : &rooms->partial;
+}
+
+static struct crn_block *take_settled(struct crn_heap *heap, const struct crn_bin *bin) {
+    if (bin->id >= heap->rooms_capacity) return NULL;
+    const struct crn_rooms *rooms = &heap->rooms[bin->id];
+    struct crn_block *block = rooms->roomy.first;
+    if (!block && !heap->free_blocks.first) block = rooms->partial.first;
     if (!block) return NULL;
-    list_remove(&heap->partial[bin->id], block);
+    list_remove(list_of(block), block);
     block->state = CRN_BLOCK_ACTIVE;
     return block;
 }
@@ -266,7 +275,7 @@ static struct crn_block *take_free(struct crn_heap *heap, struct crn_bin *bin) {
 
 struct crn_block *crn_heap_take_block(struct crn_heap *heap, struct crn_bin *bin) {
     crn_lock_acquire(&heap->lock);
-    struct crn_block *block = heap->free_blocks.first ? NULL : take_partial(heap, bin);
+    struct crn_block *block = take_settled(heap, bin);
     if (!block) block = take_free(heap, bin);
     crn_lock_release(&heap->lock);
     return block;
@@ -345,28 +354,37 @@ struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *ty
 /* ---- While the world is stopped
  * ------------------------------------------------------------------------ */
 
-static bool grow_partial(struct crn_heap *heap, uint32_t id) {
-    if (id < heap->partial_capacity) return true;
-    size_t capacity = crn_max(crn_round_up(crn_bin_count(), 64), heap->partial_capacity * 2);
-    struct crn_block_list *grown = crn_meta_alloc(capacity * sizeof(*grown));
+static bool grow_rooms(struct crn_heap *heap, uint32_t id) {
+    if (id < heap->rooms_capacity) return true;
+    size_t capacity = crn_max(crn_round_up(crn_bin_count(), 64), heap->rooms_capacity * 2);
+    struct crn_rooms *grown = crn_meta_alloc(capacity * sizeof(*grown));
     if (!grown) return false;
-    size_t old_bytes = heap->partial_capacity * sizeof(*grown);
-    if (heap->partial) {
-        memcpy(grown, heap->partial, old_bytes);
-        crn_meta_free(heap->partial, old_bytes);
+    size_t old_bytes = heap->rooms_capacity * sizeof(*grown);
+    if (heap->rooms) {
+        memcpy(grown, heap->rooms, old_bytes);
+        crn_meta_free(heap->rooms, old_bytes);
     }
-    heap->partial = grown;
-    heap->partial_capacity = capacity;
+    heap->rooms = grown;
+    heap->rooms_capacity = capacity;
     return true;
 }
 
+static uint8_t state_for(const struct crn_block *block, uint32_t live) {
+    if (live <= crn_block_roomy(block)) return CRN_BLOCK_ROOMY;
+    return block->slot_count - live >= crn_block_room(block) ? CRN_BLOCK_PARTIAL : CRN_BLOCK_FULL;
+}
+
 /* Without memory for the list a block stays full until something else in it dies: nothing is lost.
+ * Of two workers that pass two thresholds the later one may come first: the state only ever falls.
  */
 void crn_block_has_room(struct crn_block *block) {
     struct crn_heap *heap = block->heap;
-    if (block->state != CRN_BLOCK_FULL || !grow_partial(heap, block->bin->id)) return;
-    __atomic_store_n(&block->state, CRN_BLOCK_PARTIAL, __ATOMIC_RELAXED);
-    list_append(&heap->partial[block->bin->id], block);
+    if (!crn_block_is_settled(block) || !grow_rooms(heap, block->bin->id)) return;
+    uint8_t state = state_for(block, __atomic_load_n(&block->live, __ATOMIC_RELAXED));
+    if (state >= block->state) return;
+    if (list_of(block)) list_remove(list_of(block), block);
+    __atomic_store_n(&block->state, state, __ATOMIC_RELAXED);
+    list_append(list_of(block), block);
 }
 
 void crn_block_free(struct crn_block *block) {
@@ -378,7 +396,7 @@ void crn_block_free(struct crn_block *block) {
         crn_segments_release(&heap->region, (char *)segment, segment->segment_count);
         return;
     }
-    if (block->state == CRN_BLOCK_PARTIAL) list_remove(&heap->partial[block->bin->id], block);
+    if (list_of(block)) list_remove(list_of(block), block);
     for (size_t i = block->run_blocks; i-- > 0;) {
         block[i].is_fresh = false;
         mark_free(heap, &block[i]);
@@ -390,11 +408,10 @@ void crn_block_settle(struct crn_block *block) {
     block->next = block->prev = NULL;
     block->state = CRN_BLOCK_FULL;
     CRN_ASSERT(block->promoted == 0);
-    if (block->live == 0) {
+    if (block->live == 0)
         crn_block_free(block);
-    } else if ((uint32_t)(block->slot_count - block->live) >= crn_block_room(block)) {
+    else if (block->slot_size)
         crn_block_has_room(block);
-    }
 }
 
 static bool is_unused(const struct crn_segment *segment) {
@@ -510,5 +527,5 @@ bool crn_heap_init(struct crn_heap *heap, size_t region_bytes) {
 
 void crn_heap_deinit(struct crn_heap *heap) {
     crn_region_deinit(&heap->region);
-    crn_meta_free(heap->partial, heap->partial_capacity * sizeof(*heap->partial));
+    crn_meta_free(heap->rooms, heap->rooms_capacity * sizeof(*heap->rooms));
 }

@@ -33,9 +33,10 @@ enum crn_block_state {
     CRN_BLOCK_FREE = 0,
     CRN_BLOCK_ACTIVE,
     CRN_BLOCK_SPENT,
-    CRN_BLOCK_PARTIAL,
-    CRN_BLOCK_FULL,
-    CRN_BLOCK_BODY, /* the middle of a run of blocks; body_of tells how far back its head is */
+    CRN_BLOCK_ROOMY,   /* settled: at most half of its slots are in use, */
+    CRN_BLOCK_PARTIAL, /* some are free, */
+    CRN_BLOCK_FULL,    /* none, or too few to bother */
+    CRN_BLOCK_BODY,    /* the middle of a run of blocks; body_of tells how far back its head is */
 };
 
 /* What the pages of an untyped block hold; see gc/untyped.c. One row per page. */
@@ -100,6 +101,15 @@ struct crn_block_list {
     struct crn_block *first, *last;
 };
 
+/* The settled blocks of a bin that have room, longest waiting first. Partial ones are taken when no
+ * free block is left: until then more of what is in them dies, and what is free becomes longer
+ * runs. Roomy ones go before free blocks. So one object in each of many blocks, as those whose
+ * counts are stuck, does not make the heap grow: what a bin takes anew, it takes while its blocks
+ * are half full at least, but for those that became roomy a moment ago. */
+struct crn_rooms {
+    struct crn_block_list roomy, partial;
+};
+
 struct crn_heap {
     struct crn_region region;
     struct crn_lock lock;
@@ -111,10 +121,8 @@ struct crn_heap {
     /* Free blocks of segments for single blocks, last freed first: still warm. */
     struct crn_block_list free_blocks;
     size_t free_block_count;
-    /* Per bin: blocks with room, longest waiting first. They are taken when no free block is left:
-     * until then more of what is in them dies, and what is free becomes longer runs. */
-    struct crn_block_list *partial;
-    size_t partial_capacity;
+    struct crn_rooms *rooms; /* per bin */
+    size_t rooms_capacity;
     /* Figures; atomic where threads allocate, plain where the world is stopped. */
     uint64_t allocated_bytes;          /* atomic; taken by cursors and objects of their own */
     uint64_t live_bytes, live_objects; /* atomic while several workers count */
@@ -174,13 +182,24 @@ void crn_cache_leave(struct crn_cache *cache);
 /* While the world is stopped. */
 void crn_block_settle(struct crn_block *block);   /* after an epoch: to its list */
 void crn_block_free(struct crn_block *block);     /* nothing in it lives */
-void crn_block_has_room(struct crn_block *block); /* a slot of a full one died */
+void crn_block_has_room(struct crn_block *block); /* a slot of a settled one died */
 /* Give back wholly free segments, all or but for some that are likely to be taken again. */
 void crn_heap_trim(struct crn_heap *heap, bool wants_all);
 
 /* Blocks with fewer free slots than this wait: acquiring them would cost more than it gives. */
 CRN_INLINE uint32_t crn_block_room(const struct crn_block *block) {
     return block->slot_count > 8 ? block->slot_count / 8 : 1;
+}
+
+/* With so many live ones or fewer a block is roomy. */
+CRN_INLINE uint32_t crn_block_roomy(const struct crn_block *block) {
+    return block->slot_count / 2;
+}
+
+/* No thread's: an epoch has counted what is in it. */
+CRN_INLINE bool crn_block_is_settled(const struct crn_block *block) {
+    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+    return state >= CRN_BLOCK_ROOMY && state <= CRN_BLOCK_FULL;
 }
 
 /* Visit every block head of a blocky segment that is not free. */

@@ -23,7 +23,7 @@ static void make_array(void) {
 static bool allocate_until(uint64_t most) {
     for (int i = 0; i < ROUNDS; i++) {
         scratch = cairn_make(Node, .value = i);
-        if (i % 10000 == 0 && stats_now().live_objects <= most) return true;
+        if (i % 10000 == 0 && live_objects() <= most) return true;
     }
     return false;
 }
@@ -33,10 +33,10 @@ static void old_array_is_dismantled(void **state) {
     run_apart(make_array);
     uint64_t with_array = live_after(CAIRN_COUNT);
     assert_true(with_array >= HELD);
-    uint64_t traces = stats_now().traces;
+    uint64_t traces = traces_so_far();
     array_root = NULL;
     assert_true(allocate_until(with_array - HELD + 100));
-    assert_int_equal(stats_now().traces, traces);
+    assert_int_equal(traces_so_far(), traces);
 }
 
 static void young_array_gives_up_what_it_held(void **state) {

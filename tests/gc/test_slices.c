@@ -28,7 +28,7 @@ static void make_list_between(void) {
 static bool allocate_until(uint64_t most) {
     for (int i = 0; i < ROUNDS; i++) {
         scratch = cairn_make(Node, .value = i);
-        if (i % 10000 == 0 && stats_now().live_objects <= most) return true;
+        if (i % 10000 == 0 && live_objects() <= most) return true;
     }
     return false;
 }
@@ -36,10 +36,10 @@ static bool allocate_until(uint64_t most) {
 static void expect_list_to_go(void (*make)(void)) {
     run_apart(make);
     uint64_t with_list = live_after(CAIRN_COUNT);
-    uint64_t traces = stats_now().traces;
+    uint64_t traces = traces_so_far();
     list = NULL;
     assert_true(allocate_until(with_list - LENGTH + 100));
-    assert_int_equal(stats_now().traces, traces);
+    assert_int_equal(traces_so_far(), traces);
 }
 
 static void dropped_list_goes(void **state) {
