@@ -14,6 +14,7 @@
 
 #define CRN_INLINE static inline __attribute__((always_inline))
 #define CRN_NOINLINE __attribute__((noinline))
+enum { CRN_CACHE_LINE = 64 }; /* bytes */
 #define CRN_LIKELY(x) __builtin_expect(!!(x), 1)
 #define CRN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 /* In a loop that waits for another processor. */

@@ -4,9 +4,11 @@
  * no stopped thread ever holds it and a collection may take it.
  *
  * Ranks, taken in ascending order: newcomers (threads that the registry does not know yet, and a
- * fork), world (a collection), threads (the registry), heap (blocks of one heap), extras (weak
- * cells, cleanups, pins; by shard), calls (finalizers, cleanups), types, meta (the runtime's own
- * memory).
+ * fork), world (a collection), threads (the registry), slice (decrements between epochs), heap
+ * (blocks of one heap), extras (weak cells, cleanups, pins; by shard), calls (finalizers,
+ * cleanups), types, bins, team (what a collection's workers share), meta (the runtime's own
+ * memory). Start, chunks, handovers, roots and sites guard a list or a table each and take no
+ * other.
  */
 #ifndef CRN_LOCK_H
 #define CRN_LOCK_H

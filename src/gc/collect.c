@@ -112,7 +112,6 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     uint64_t young_bytes = crn_young_bytes();
     crn_epoch_run(is_bounded && kind == CAIRN_COUNT);
     struct crn_scanned scanned = crn_scanned(); /* with the untyped memory */
-    ;
     uint64_t counted = crn_os_now_ns();
     if (kind != CAIRN_COUNT) {
         uint64_t live = crn_live_bytes();

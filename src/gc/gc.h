@@ -153,6 +153,9 @@ void crn_team_forget_others(void);                /* in a forked child */
 bool crn_team_has_work(void);                     /* not taken by anybody */
 void crn_team_share(struct crn_stack *stack);
 bool crn_team_take(struct crn_stack *stack);
+/* The same for two that belong together, where a job's pool holds nothing else. */
+void crn_team_give_pair(void *first, void *second);
+bool crn_team_take_pair(void **first, void **second);
 CRN_INLINE bool crn_team_has_others(void) {
     return __atomic_load_n(&crn_team.seats_taken, __ATOMIC_RELAXED) != 0;
 }

@@ -20,7 +20,7 @@
  */
 #include "gc/gc.h"
 
-enum { CACHE_LINE = 64, THREAD_LINES = 32, THREADS_AHEAD = 6 };
+enum { THREAD_BYTES = 2048, THREADS_AHEAD = 6 };
 
 struct touched {
     char *low, *high;
@@ -117,15 +117,15 @@ static const struct crn_thread *look_far_ahead(const struct crn_thread *thread) 
     const char *next = (const char *)thread->next;
     if (!next) return NULL;
     CRN_PREFETCH_READ(next);
-    CRN_PREFETCH_READ(next + CACHE_LINE);
+    CRN_PREFETCH_READ(next + CRN_CACHE_LINE);
     return thread->next;
 }
 
 static void look_ahead(const struct crn_thread *thread) {
     if (!thread) return;
     size_t bytes = (size_t)(thread->stack_high - thread->stopped_at);
-    if (bytes > THREAD_LINES * CACHE_LINE) bytes = THREAD_LINES * CACHE_LINE;
-    for (size_t i = 0; i < bytes; i += CACHE_LINE) CRN_PREFETCH_READ(thread->stopped_at + i);
+    if (bytes > THREAD_BYTES) bytes = THREAD_BYTES;
+    for (size_t i = 0; i < bytes; i += CRN_CACHE_LINE) CRN_PREFETCH_READ(thread->stopped_at + i);
 }
 
 static void scan_threads(const struct crn_thread *first, const struct crn_thread *end,
@@ -165,25 +165,20 @@ struct piece {
 
 static void give_range(char *low, char *high, void *unused) {
     (void)unused;
-    struct crn_stack *pool = &crn_team.pool;
-    crn_lock_acquire(&crn_team.lock);
-    CAIRN_REQUIRE(pool->count + 2 <= pool->capacity, "the collector's pool is full");
-    pool->items[pool->count] = low;
-    pool->items[pool->count + 1] = high;
-    __atomic_store_n(&pool->count, pool->count + 2, __ATOMIC_RELAXED);
-    crn_lock_release(&crn_team.lock);
+    crn_team_give_pair(low, high);
 }
 
 static struct piece take_piece(void) {
     struct piece piece = {.kind = PIECE_NONE};
-    struct crn_stack *pool = &crn_team.pool;
-    crn_lock_acquire(&crn_team.lock);
-    if (pool->count) {
+    void *low, *high;
+    if (crn_team_take_pair(&low, &high)) {
         piece.kind = PIECE_RANGE;
-        piece.low = pool->items[pool->count - 2];
-        piece.high = pool->items[pool->count - 1];
-        __atomic_store_n(&pool->count, pool->count - 2, __ATOMIC_RELAXED);
-    } else if (untaken.has_data) {
+        piece.low = low;
+        piece.high = high;
+        return piece;
+    }
+    crn_lock_acquire(&crn_team.lock);
+    if (untaken.has_data) {
         piece.kind = PIECE_DATA;
         untaken.has_data = false;
     } else if (untaken.thread) {

@@ -55,6 +55,30 @@ bool crn_team_take(struct crn_stack *stack) {
     return count != 0;
 }
 
+void crn_team_give_pair(void *first, void *second) {
+    struct crn_stack *pool = &crn_team.pool;
+    crn_lock_acquire(&crn_team.lock);
+    CAIRN_REQUIRE(pool->count + 2 <= pool->capacity, "the collector's pool is full");
+    pool->items[pool->count] = first;
+    pool->items[pool->count + 1] = second;
+    __atomic_store_n(&pool->count, pool->count + 2, __ATOMIC_RELAXED);
+    crn_lock_release(&crn_team.lock);
+}
+
+bool crn_team_take_pair(void **first, void **second) {
+    struct crn_stack *pool = &crn_team.pool;
+    if (__atomic_load_n(&pool->count, __ATOMIC_RELAXED) == 0) return false;
+    crn_lock_acquire(&crn_team.lock);
+    bool has_any = pool->count != 0;
+    if (has_any) {
+        *first = pool->items[pool->count - 2];
+        *second = pool->items[pool->count - 1];
+        __atomic_store_n(&pool->count, pool->count - 2, __ATOMIC_RELAXED);
+    }
+    crn_lock_release(&crn_team.lock);
+    return has_any;
+}
+
 void crn_team_run(void (*alone)(struct crn_worker *), void (*together)(struct crn_worker *)) {
     struct crn_worker *first = &crn_gc.workers[0];
     if (!crn_team_has_others()) {

@@ -36,7 +36,7 @@ CRN_INLINE CRN_NO_SANITIZE bool may_hold_any(const struct range_test *test, cons
 /* Where visiting twice has no effect words met lately are passed over: recursion repeats them. */
 enum { RECENT = 16 };
 
-enum { CACHE_LINE = 64, LINES_AHEAD = 16 };
+enum { BYTES_AHEAD = 1024 };
 
 CRN_INLINE CRN_NO_SANITIZE void look_at(const struct range_test *test, const char *at,
                                         void *recent[RECENT], crn_word_visit *visit,
@@ -61,7 +61,7 @@ CRN_INLINE CRN_NO_SANITIZE void scan(const char *low, const char *high, void *re
     const char *end = high - ((uintptr_t)high & (WORD - 1));
     for (; end - at >= 8 * WORD; at += 8 * WORD) {
         /* Not beyond the end: a guard page there would be looked up each time in vain. */
-        if (end - at > LINES_AHEAD * CACHE_LINE) CRN_PREFETCH_READ(at + LINES_AHEAD * CACHE_LINE);
+        if (end - at > BYTES_AHEAD) CRN_PREFETCH_READ(at + BYTES_AHEAD);
         if (CRN_LIKELY(!may_hold_any(&test, at))) continue;
         for (size_t i = 0; i < 8; i++) look_at(&test, at + i * WORD, recent, visit, worker);
     }

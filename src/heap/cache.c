@@ -121,7 +121,7 @@ static void open_run(const struct crn_block *block, struct cairn_cursor *cursor,
     run->end = end_of_run(block, begin);
     const char *following = find_run(block, run->end);
     if (!following) return;
-    for (size_t line = 0; line < block->slot_size && line < 256; line += 64) {
+    for (size_t line = 0; line < block->slot_size && line < 256; line += CRN_CACHE_LINE) {
         __builtin_prefetch(following + line, 1);
     }
 }

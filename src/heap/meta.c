@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { META_MIN_SHIFT = 5, META_MAX_SHIFT = 20, META_CHUNK = 1 << 20, CACHE_LINE = 64 };
+enum { META_MIN_SHIFT = 5, META_MAX_SHIFT = 20, META_CHUNK = 1 << 20 };
 
 struct free_piece {
     struct free_piece *next;
@@ -25,7 +25,7 @@ static unsigned shift_of(size_t bytes) {
 
 /* Aligned to its size, or to a cache line. */
 static void *cut(size_t bytes) {
-    chunk += -(uintptr_t)chunk & (crn_min(bytes, CACHE_LINE) - 1);
+    chunk += -(uintptr_t)chunk & (crn_min(bytes, CRN_CACHE_LINE) - 1);
     if (chunk > chunk_end || (size_t)(chunk_end - chunk) < bytes) {
         char *fresh = crn_os_map(META_CHUNK);
         if (!fresh) return NULL;

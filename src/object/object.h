@@ -90,7 +90,7 @@ enum { CRN_FRAME_BYTES = 1024 };
 /* An epoch visits every thread, and most of them have done nothing since the last one: what it
  * looks at lies in two cache lines. */
 struct crn_thread {
-    _Alignas(64) struct crn_thread *next; /* under the threads lock */
+    _Alignas(CRN_CACHE_LINE) struct crn_thread *next; /* under the threads lock */
     char *stack_low, *stack_high;
     char *stopped_at;         /* the lowest address in use of the stack it stands on */
     char *alternate_high;     /* the end of that stack if it is an alternate signal stack */
