@@ -99,6 +99,28 @@ CRN_INLINE uint8_t raise_count(uint8_t *count, bool is_alone) {
     return old;
 }
 
+/* The number of a block is a line that two workers would pull to and fro, so each adds to it what
+ * it has promoted there in a row. All is added when the job is over. */
+static void add_promoted(struct crn_worker *worker) {
+    if (worker->promoted) {
+        __atomic_fetch_add(&worker->promoting->promoted, (uint16_t)worker->promoted,
+                           __ATOMIC_RELAXED);
+    }
+    worker->promoted = 0;
+}
+
+CRN_INLINE void note_promoted(struct crn_worker *worker, struct crn_block *block, bool is_alone) {
+    if (is_alone) {
+        block->promoted++;
+        return;
+    }
+    if (CRN_UNLIKELY(worker->promoting != block)) {
+        add_promoted(worker);
+        worker->promoting = block;
+    }
+    worker->promoted++;
+}
+
 CRN_INLINE void promote(struct crn_worker *worker, char *object, struct crn_block *block,
                         void **field, bool is_alone) {
     /* The usual case, checked inline: a young slot of a block that a cursor is in or has left. */
@@ -109,10 +131,7 @@ CRN_INLINE void promote(struct crn_worker *worker, char *object, struct crn_bloc
     if (CRN_UNLIKELY(!is_usual || crn_heaps->next || !block->slot_size)) {
         check_first_count(object, block, field);
     }
-    if (is_alone)
-        block->promoted++;
-    else
-        __atomic_fetch_add(&block->promoted, 1, __ATOMIC_RELAXED);
+    note_promoted(worker, block, is_alone);
     /* An exact object of its own was born logged: its stores are all in the log. */
     bool is_scanned =
         block->content == CRN_EXACT ? block->slot_size != 0 : block->content == CRN_UNTYPED;
@@ -270,6 +289,7 @@ static void count_logs_alone(struct crn_worker *worker) {
 }
 static void count_logs_together(struct crn_worker *worker) {
     count_logs(worker, false);
+    add_promoted(worker);
 }
 
 void crn_count_logs(void) {

@@ -40,6 +40,10 @@ struct crn_worker {
     struct crn_heap *heap;     /* of the figures */
     uint64_t freed_objects, freed_bytes;
     uint64_t entries; /* of the log, this epoch */
+    /* Promoted by this worker beside others, one after the other in one block, and not yet in the
+     * block's own number. */
+    struct crn_block *promoting;
+    uint32_t promoted;
 };
 
 struct crn_team {
