@@ -177,10 +177,20 @@ static bool is_trace_due(void) {
            (crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT) > heap->limit_bytes;
 }
 
+/* Room for what waits to be freed, so that a burst of death does not stop who allocates: as much as
+ * lives, and no more than so many bytes. */
+enum { ROOM_FOR_DEAD = 64 << 20 };
+
+static bool may_grow(const cairn_heap *heap) {
+    uint64_t live = __atomic_load_n(&heap->core.drained_bytes, __ATOMIC_RELAXED);
+    uint64_t committed = crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT;
+    return !heap->limit_bytes && committed < live + crn_min(live, ROOM_FOR_DEAD);
+}
+
 /* A heap that would grow while dead memory is queued frees twice what it takes. */
 static void reclaim(const cairn_heap *heap) {
     bool would_grow = __atomic_load_n(&heap->core.free_block_count, __ATOMIC_RELAXED) == 0;
-    if (would_grow && crn_gc.is_behind)
+    if (would_grow && crn_gc.is_behind && !may_grow(heap))
         crn_count_help(2 * CRN_REPORT_BYTES);
     else
         crn_count_slice();

@@ -170,6 +170,12 @@ static void close_figures(cairn_heap *heap) {
     core->epoch_allocated_bytes = core->allocated_bytes;
 }
 
+static void note_drained(void) {
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        __atomic_store_n(&heap->core.drained_bytes, heap->core.live_bytes, __ATOMIC_RELAXED);
+    }
+}
+
 /* Decrements are the slices' work. Where those did not keep up, the rest of the pause helps. */
 static void apply_queued(uint64_t deadline_ns, size_t left) {
     size_t queued = crn_gc.workers[0].decrements.count;
@@ -184,6 +190,7 @@ void crn_epoch_run(bool is_bounded) {
     uint64_t started = crn_os_now_ns();
     uint64_t young_bytes = crn_young_bytes();
     size_t left = crn_gc.workers[0].decrements.count;
+    if (left == 0) note_drained();
     crn_gc.promoted_bytes = 0;
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();

@@ -130,6 +130,7 @@ struct crn_heap {
     uint64_t freed_count_bytes, freed_count_objects, freed_trace_bytes, freed_trace_objects;
     uint64_t freed_young_bytes, deleted_objects;
     uint64_t epoch_allocated_bytes; /* allocated_bytes at the last epoch */
+    uint64_t drained_bytes;         /* live when an epoch last began with nothing queued; atomic */
     struct crn_heap *next;
 };
 
