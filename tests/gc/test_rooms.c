@@ -56,7 +56,7 @@ static void blocks_with_one_object_are_used_again(void **state) {
     assert_int_equal(after.traces, traces);
     assert_true(after.live_objects >= ROUNDS * LENGTH / APART);
     /* A stale word may keep a list or two. */
-    assert_in_range(after.committed_bytes, 0, before + (8 << 20));
+    assert_true(after.committed_bytes <= before + (8 << 20));
 }
 
 int main(void) {
