@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 enum { NAMES = 4096, STRIDE = 64, LEVELS = 64, PER_LEVEL = 512, THREADS = 4, WAITING = 40 };
+enum { STACK_BYTES = 8 << 20 };
 enum { ROUNDS = 300, ROUNDS_MAX = 300 * ROUNDS };
 
 /* One pointer in every 512 bytes, so that whoever misses a stretch misses some. */
@@ -122,9 +123,13 @@ static void roots_are_found_by_whoever_looks(void **state) {
     for (int i = 0; i < WAITING; i++) {
         assert_int_equal(pthread_create(&waiting[i], NULL, wait_with_one, &mutex), 0);
     }
+    pthread_attr_t attributes; /* musl gives 128 KiB of stack, less than the frames take */
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, STACK_BYTES), 0);
     for (int i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, run_deep, NULL), 0);
+        assert_int_equal(pthread_create(&threads[i], &attributes, run_deep, NULL), 0);
     }
+    pthread_attr_destroy(&attributes);
     descend(LEVELS, collect_often);
     __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&mutex);
