@@ -190,7 +190,7 @@ void crn_epoch_run(bool is_bounded) {
     uint64_t started = crn_os_now_ns();
     uint64_t young_bytes = crn_young_bytes();
     size_t left = crn_gc.workers[0].decrements.count;
-    if (left == 0) note_drained();
+    if (left == 0 && !crn_large_is_waiting()) note_drained();
     crn_gc.promoted_bytes = 0;
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();

@@ -104,8 +104,8 @@ struct crn_block_list {
 /* The settled blocks of a bin that have room, longest waiting first. Partial ones are taken when no
  * free block is left: until then more of what is in them dies, and what is free becomes longer
  * runs. Roomy ones go before free blocks. So one object in each of many blocks, as those whose
- * counts are stuck, does not make the heap grow: what a bin takes anew, it takes while its blocks
- * are half full at least, but for those that became roomy a moment ago. */
+ * counts are stuck, does not make the heap grow: a bin takes a free block only when more than half
+ * is in use of each that it has. */
 struct crn_rooms {
     struct crn_block_list roomy, partial;
 };
