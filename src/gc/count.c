@@ -7,7 +7,8 @@
  * workers gone in between.
  *  - A count is raised by compare-and-swap; exactly one worker sees it go from zero to one and
  *    promotes the object. What the others do to the count meanwhile does not matter to it.
- *  - A block's number of promoted objects is added to by atomics, and read when the job is over.
+ *  - A block's number of promoted objects is added to by atomics, and read when the job is over;
+ *    workers keep some of it to themselves until crn_count_settle.
  *  - Log bits share bytes: they are set by atomic or; those of promoted single objects are set
  *    block by block when the epoch settles it, by the coordinator alone.
  *  - Untyped objects that were promoted only make their pages stale; see untyped.c.
@@ -100,68 +101,119 @@ CRN_INLINE uint8_t raise_count(uint8_t *count, bool is_alone) {
     return old;
 }
 
-/* The number of a block is a line that two workers would pull to and fro, so each adds to it what
- * it has promoted there in a row. All is added when the job is over. */
-static void add_promoted(struct crn_worker *worker) {
-    if (worker->promoted) {
-        __atomic_fetch_add(&worker->promoting->promoted, (uint16_t)worker->promoted,
-                           __ATOMIC_RELAXED);
-    }
-    worker->promoted = 0;
+/* What is promoted lies close together: it was allocated since the last epoch. So a worker keeps
+ * what it needs to know of a few blocks: one that has promoted an object there finds the next one's
+ * count, checks and fields without a look at kind, descriptor and type. Young slots stay as they
+ * are from the stop until crn_count_settle. Where there are several heaps nothing is kept, for each
+ * reference is checked not to leave its own. */
+CRN_INLINE struct crn_near *near_of(struct crn_worker *worker, const char *address) {
+    return &worker->near[((uintptr_t)address >> CRN_BLOCK_SHIFT) % CRN_NEAR];
 }
 
-CRN_INLINE void note_promoted(struct crn_worker *worker, struct crn_block *block, bool is_alone) {
-    if (is_alone) {
-        block->promoted++;
-        return;
-    }
-    if (CRN_UNLIKELY(worker->promoting != block)) {
-        add_promoted(worker);
-        worker->promoting = block;
-    }
-    worker->promoted++;
+CRN_INLINE bool is_near(const struct crn_near *near, const char *address) {
+    return (uintptr_t)address - (uintptr_t)near->low < near->bytes;
 }
 
-CRN_INLINE void promote(struct crn_worker *worker, char *object, struct crn_block *block,
-                        void **field, bool is_alone) {
-    /* The usual case, checked inline: a young slot of a block that a cursor is in or has left. */
+/* The number of a block is a line that two workers would pull to and fro, so each adds what it has
+ * promoted there when it turns to another. */
+CRN_INLINE void leave_near(struct crn_near *near, bool is_alone) {
+    if (!near->promoted) return;
+    if (is_alone)
+        near->block->promoted += (uint16_t)near->promoted;
+    else
+        __atomic_fetch_add(&near->block->promoted, (uint16_t)near->promoted, __ATOMIC_RELAXED);
+    near->promoted = 0;
+}
+
+static void come_near(struct crn_near *near, struct crn_block *block, bool is_alone) {
+    leave_near(near, is_alone);
+    const struct crn_type *type = block->type;
+    const char *end = block->cursor ? block->cursor->next : block->young_end;
+    *near = (struct crn_near){
+        .low = block->young_begin,
+        .bytes = (size_t)(end - block->young_begin),
+        .map = type->map,
+        .block = block,
+        .reciprocal = block->reciprocal,
+        .slot_size = block->slot_size,
+        .is_scanned = block->content != CRN_LEAF,
+        .is_plain = block->content == CRN_EXACT && type->is_mapped && crn_has_log_bits(block),
+    };
+}
+
+/* Where a block's young slots begin is the address of an object: the next scan of the roots must
+ * not find it here. */
+void crn_count_settle(void) {
+    for (unsigned i = 0; i < CRN_WORKERS_MAX; i++) {
+        struct crn_near *near = crn_gc.workers[i].near;
+        for (unsigned j = 0; j < CRN_NEAR; j++) {
+            leave_near(&near[j], true);
+            near[j] = (struct crn_near){.bytes = 0};
+        }
+    }
+}
+
+static void promote(struct crn_worker *worker, char *object, struct crn_block *block, void **field,
+                    bool is_alone) {
     uint64_t offset = (uint64_t)(object - block->base);
+    /* A young slot of a block that a cursor is in or has left. */
     bool is_usual = (block->state == CRN_BLOCK_ACTIVE || block->state == CRN_BLOCK_SPENT) &&
+                    block->slot_size &&
                     ((offset * block->reciprocal) >> 32) * block->slot_size == offset &&
                     crn_is_young(block, object);
-    if (CRN_UNLIKELY(!is_usual || crn_heaps->next || !block->slot_size)) {
-        check_first_count(object, block, field);
+    if (CRN_UNLIKELY(!is_usual || crn_heaps->next)) check_first_count(object, block, field);
+    struct crn_near *near = near_of(worker, object);
+    if (is_usual && !crn_heaps->next) {
+        come_near(near, block, is_alone);
+        near->promoted++;
+    } else if (is_alone) {
+        block->promoted++;
+    } else {
+        __atomic_fetch_add(&block->promoted, 1, __ATOMIC_RELAXED);
     }
-    note_promoted(worker, block, is_alone);
     /* An exact object of its own was born logged: its stores are all in the log. */
     bool is_scanned =
         block->content == CRN_EXACT ? block->slot_size != 0 : block->content == CRN_UNTYPED;
     if (is_scanned) crn_push(&worker->grey, object);
 }
 
-/* What is in no block: a large object, or none of any heap. */
-static CRN_NOINLINE void increment_other(struct crn_worker *worker, char *value, void **field,
-                                         bool is_alone) {
-    if (crn_is_foreign(value)) {
-        if (crn_space_is_reserved(value)) report_bad_reference(value, field);
-        return;
-    }
-    if (!crn_is_slot_aligned(value) || crn_segment_kind(value) == CRN_SEGMENT_BODY) {
-        report_bad_reference(value, field);
-    }
-    if (raise_count(crn_count_of(value), is_alone)) return;
-    promote(worker, value, crn_block_of_start(value), field, is_alone);
-}
-
-/* Written out for the usual case, in which one look at the segment's kind says all. */
-CRN_INLINE void increment(struct crn_worker *worker, char *value, void **field, bool is_alone) {
-    if (CRN_UNLIKELY(crn_segment_kind(value) != CRN_SEGMENT_BLOCKY)) {
-        increment_other(worker, value, field, is_alone);
-        return;
+/* What lies in no block that the worker is near. */
+CRN_INLINE void increment_far(struct crn_worker *worker, char *value, void **field, bool is_alone) {
+    enum crn_segment_kind kind = crn_segment_kind(value);
+    if (CRN_UNLIKELY(kind != CRN_SEGMENT_BLOCKY)) {
+        if (crn_is_foreign(value)) {
+            if (crn_space_is_reserved(value)) report_bad_reference(value, field);
+            return;
+        }
+        if (kind == CRN_SEGMENT_BODY) report_bad_reference(value, field);
     }
     if (CRN_UNLIKELY(!crn_is_slot_aligned(value))) report_bad_reference(value, field);
     if (raise_count(crn_count_of(value), is_alone)) return;
-    promote(worker, value, crn_block_in_table(value), field, is_alone);
+    promote(worker, value, crn_block_of_start(value), field, is_alone);
+}
+static CRN_NOINLINE void increment_far_alone(struct crn_worker *worker, char *value, void **field) {
+    increment_far(worker, value, field, true);
+}
+static CRN_NOINLINE void increment_far_together(struct crn_worker *worker, char *value,
+                                                void **field) {
+    increment_far(worker, value, field, false);
+}
+
+CRN_INLINE void increment(struct crn_worker *worker, char *value, void **field, bool is_alone) {
+    struct crn_near *near = near_of(worker, value);
+    uint64_t offset = (uintptr_t)value - (uintptr_t)near->low;
+    bool is_usual =
+        offset < near->bytes && ((offset * near->reciprocal) >> 32) * near->slot_size == offset;
+    if (CRN_UNLIKELY(!is_usual)) {
+        if (is_alone)
+            increment_far_alone(worker, value, field);
+        else
+            increment_far_together(worker, value, field);
+        return;
+    }
+    if (raise_count(crn_count_of(value), is_alone)) return;
+    near->promoted++;
+    if (near->is_scanned) crn_push(&worker->grey, value);
 }
 
 void crn_count_increment(void *object) {
@@ -183,7 +235,18 @@ static void log_field_together(void **field, void *value, void *worker) {
     count_field_together(field, value, worker);
 }
 
+enum { GREY_BATCH = 32 };
+
 CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_alone) {
+    const struct crn_near *near = near_of(worker, object);
+    if (CRN_LIKELY(is_near(near, object) && near->is_plain)) {
+        void **words = (void **)(void *)object;
+        for (uint64_t map = near->map; map; map &= map - 1) {
+            void **field = words + __builtin_ctzll(map);
+            if (*field) increment(worker, *field, field, is_alone);
+        }
+        return;
+    }
     struct crn_block *block = crn_block_of_start(object);
     if (CRN_UNLIKELY(block->content == CRN_UNTYPED))
         crn_untyped_changed(block, object);
@@ -193,19 +256,19 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
         crn_each_field(block, object, is_alone ? log_field_alone : log_field_together, worker);
 }
 
+/* In batches, so that objects come from memory side by side. */
 CRN_INLINE void drain_grey(struct crn_worker *worker, bool is_alone) {
-    struct crn_ring ring;
-    crn_ring_init(&ring);
+    char *batch[GREY_BATCH];
     struct crn_stack *grey = &worker->grey;
-    for (;;) {
+    while (grey->count) {
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(grey);
-        while (grey->count && ring.held < CRN_AHEAD / 2) {
-            char *object = grey->items[--grey->count];
-            CRN_PREFETCH_READ(object);
-            crn_ring_put(&ring, object);
+        unsigned taken = (unsigned)crn_min(grey->count, GREY_BATCH);
+        grey->count -= taken;
+        for (unsigned i = 0; i < taken; i++) {
+            batch[i] = grey->items[grey->count + i];
+            CRN_PREFETCH_READ(batch[i]);
         }
-        if (!ring.held) return;
-        count_fields(worker, crn_ring_take(&ring), is_alone);
+        for (unsigned i = 0; i < taken; i++) count_fields(worker, batch[i], is_alone);
     }
 }
 
@@ -290,7 +353,6 @@ static void count_logs_alone(struct crn_worker *worker) {
 }
 static void count_logs_together(struct crn_worker *worker) {
     count_logs(worker, false);
-    add_promoted(worker);
 }
 
 void crn_count_logs(void) {

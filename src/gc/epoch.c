@@ -210,6 +210,7 @@ void crn_epoch_run(bool is_bounded) {
     crn_extras_judge_young();
     crn_untyped_renew();
     take_spare_chunks();
+    crn_count_settle();
     settle_threads();
     uint64_t deadline_ns = is_bounded ? started + crn_settings.pause_goal_ns * 9 / 10 : 0;
     crn_count_resume(deadline_ns);

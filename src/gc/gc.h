@@ -29,6 +29,19 @@ struct crn_scanned {
     unsigned threads;
 };
 
+/* A block that a worker has promoted objects of in this epoch, and what it needs to know of it for
+ * the next one. */
+enum { CRN_NEAR = 8 };
+struct crn_near {
+    char *low; /* its young slots; `bytes` of them, 0: no block */
+    size_t bytes;
+    uint64_t map; /* of the type, where the fields are plain */
+    struct crn_block *block;
+    uint32_t reciprocal, slot_size;
+    uint32_t promoted; /* and not yet in the block's own number */
+    bool is_scanned, is_plain;
+};
+
 /* Who counts: the coordinator, and stopped threads that volunteer. */
 enum { CRN_WORKERS_MAX = 8 };
 struct crn_worker {
@@ -39,11 +52,8 @@ struct crn_worker {
     struct crn_thread *thread; /* whose log it takes first */
     struct crn_heap *heap;     /* of the figures */
     uint64_t freed_objects, freed_bytes;
-    uint64_t entries; /* of the log, this epoch */
-    /* Promoted by this worker beside others, one after the other in one block, and not yet in the
-     * block's own number. */
-    struct crn_block *promoting;
-    uint32_t promoted;
+    uint64_t entries;               /* of the log, this epoch */
+    struct crn_near near[CRN_NEAR]; /* by the low bits of the block's number; see count.c */
 };
 
 struct crn_team {
@@ -171,6 +181,8 @@ CRN_INLINE bool crn_team_is_hungry(void) {
 /* count.c: by the coordinator; the world is stopped. */
 void crn_count_logs(void);
 void crn_count_drain(void);
+/* When all increments are over: what workers promoted is in the blocks' numbers. */
+void crn_count_settle(void);
 void crn_count_decrements(uint64_t deadline_ns);
 /* What waited for the stop: husks are queued again, what has extras dies. */
 void crn_count_resume(uint64_t deadline_ns);
