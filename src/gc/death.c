@@ -7,9 +7,10 @@
  *  - A count is lowered by compare-and-swap as long as it is above one. At one there is one
  *    decrement left to apply, since no count is below the decrements queued for it: so the worker
  *    that reads one is alone with the object, and may read its fields and write the zero last.
- *  - The live number of a block is atomic; whoever brings it to a threshold moves the block to its
- *    list under the heap's lock, and looks at the block's state there: of two thresholds that two
- *    workers pass, the later one may come first.
+ *  - The live number of a block is atomic; whoever brings it past a threshold moves the block to
+ * its list under the heap's lock, and looks at the block's state there: of two thresholds that two
+ *    workers pass, the later one may come first. What a worker has buried and not yet taken off
+ *    the number keeps the block from being freed.
  *  - Objects with extras that ran out of counts, and large ones, wait in `deferred` until one
  *    worker is alone.
  */
@@ -26,58 +27,49 @@ void crn_defer(void *object) {
 /* ---- Death --------------------------------------------------------------------------------------
  */
 
+/* Who takes counts: a slice, under the lock of the heap; one worker or several in a stop. */
+enum mode { IN_SLICE, ALONE, TOGETHER };
+
 static void free_block_locked(struct crn_worker *worker, struct crn_block *block) {
     if (block->pages) crn_untyped_release(worker, block, 0, SIZE_MAX / 2);
     crn_block_free(block);
 }
 
-/* After an object of the block has died: on a threshold the block moves to its list. */
-static void note_death_locked(struct crn_worker *worker, struct crn_block *block, uint32_t live) {
+/* Whether a block moves to another list when so many instead of so many live in it. */
+CRN_INLINE bool is_threshold_between(const struct crn_block *block, uint32_t before,
+                                     uint32_t live) {
+    if (!crn_block_is_settled(block)) return false;
+    uint32_t roomy = crn_block_roomy(block), room = block->slot_count - crn_block_room(block);
+    return live == 0 || (before > roomy && live <= roomy) || (before > room && live <= room);
+}
+
+/* So many objects of the block have died. */
+CRN_INLINE void note_deaths(struct crn_worker *worker, struct crn_block *block, uint16_t count,
+                            enum mode mode) {
+    struct crn_heap *heap = block->heap;
+    crn_figure_for(worker, heap);
+    worker->freed_objects += count;
+    worker->freed_bytes += count * crn_object_bytes(block);
+    uint32_t live = mode == TOGETHER ? __atomic_sub_fetch(&block->live, count, __ATOMIC_RELAXED)
+                                     : (block->live = (uint16_t)(block->live - count));
+    if (CRN_LIKELY(!is_threshold_between(block, live + count, live))) return;
+    if (mode != IN_SLICE) crn_lock_acquire(&heap->lock);
     if (live == 0)
         free_block_locked(worker, block);
     else
         crn_block_has_room(block);
+    if (mode != IN_SLICE) crn_lock_release(&heap->lock);
 }
 
-/* Whether a block that so many live in has just passed a threshold. */
-CRN_INLINE bool is_threshold(const struct crn_block *block, uint32_t live) {
-    if (!crn_block_is_settled(block)) return false;
-    return live == 0 || CRN_UNLIKELY(live == crn_block_roomy(block)) ||
-           CRN_UNLIKELY(block->slot_count - live == crn_block_room(block));
-}
-
-/* Before the object's count is zero. */
-CRN_INLINE void figure_death(struct crn_worker *worker, const struct crn_block *block,
-                             const char *object) {
+/* What makes the slot free. */
+CRN_INLINE void end_object(const struct crn_block *block, char *object) {
     if (CRN_UNLIKELY(block->content == CRN_UNTYPED)) crn_untyped_changed(block, object);
-    crn_figure_for(worker, block->heap);
-    worker->freed_objects++;
-    worker->freed_bytes += crn_object_bytes(block);
-}
-
-CRN_INLINE void free_object(struct crn_worker *worker, struct crn_block *block, char *object,
-                            bool is_alone) {
-    figure_death(worker, block, object);
-    uint32_t live =
-        is_alone ? --block->live : __atomic_sub_fetch(&block->live, 1, __ATOMIC_RELAXED);
     __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-    if (CRN_LIKELY(!is_threshold(block, live))) return;
-    struct crn_heap *heap = block->heap;
-    crn_lock_acquire(&heap->lock);
-    note_death_locked(worker, block, live);
-    crn_lock_release(&heap->lock);
-}
-
-/* The same while the program runs, under the heap's lock. */
-static void free_locked(struct crn_worker *worker, struct crn_block *block, char *object) {
-    figure_death(worker, block, object);
-    uint32_t live = --block->live;
-    __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-    if (is_threshold(block, live)) note_death_locked(worker, block, live);
 }
 
 void crn_object_free(struct crn_block *block, char *object) {
-    free_object(&crn_gc.workers[0], block, object, true);
+    end_object(block, object);
+    note_deaths(&crn_gc.workers[0], block, 1, ALONE);
 }
 
 void crn_block_free_all(struct crn_block *block) {
@@ -97,7 +89,7 @@ CRN_INLINE void give_up_field(void **field, void *value, void *worker) {
 }
 
 /* Queues a decrement for each object that this one refers to. */
-CRN_INLINE void give_up_fields(struct crn_worker *worker, struct crn_block *block, char *object) {
+static void give_up_fields(struct crn_worker *worker, const struct crn_block *block, char *object) {
     if (block->content == CRN_EXACT) crn_each_field(block, object, give_up_field, worker);
 }
 
@@ -114,21 +106,118 @@ void crn_count_kill(struct crn_block *block, char *object) {
     crn_push(&crn_gc.workers[0].decrements, object);
 }
 
-/* The object's last count is this worker's to take. */
-CRN_INLINE void die(struct crn_worker *worker, char *object, bool is_alone) {
-    struct crn_block *block = crn_block_of_start(object);
+/* ---- Graves -------------------------------------------------------------------------------------
+ *
+ * The block that objects are buried in, one after the other: neighbours often die together. What
+ * is asked of the block is asked once, and its figures are settled when another one comes. A slice
+ * holds the heap's lock meanwhile.
+ */
+
+enum fate { FREED, ASKED, EMPTIED, POSTPONED, DEFERRED, DISMANTLED };
+struct grave {
+    struct crn_block *block; /* NULL: none yet */
+    struct crn_heap *heap;   /* of the block, which may be gone when it is left */
+    enum fate fate;
+    bool is_plain;
+    uint64_t map; /* of the type's references, where is_plain */
+    uint16_t freed;
+};
+
+CRN_INLINE enum fate fate_in(const struct crn_block *block, enum mode mode) {
+    bool has_extras = __atomic_load_n(&block->has_extras, __ATOMIC_RELAXED);
     bool is_large = crn_large_is(block);
-    if (CRN_UNLIKELY(!is_alone && (is_large || block->has_extras))) {
+    if (mode == TOGETHER && CRN_UNLIKELY(has_extras || is_large)) return DEFERRED;
+    if (CRN_UNLIKELY(has_extras)) return mode == IN_SLICE ? POSTPONED : ASKED;
+    if (CRN_UNLIKELY(is_large)) return DISMANTLED;
+    if (mode != IN_SLICE) return FREED;
+    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+    bool is_acquired = state == CRN_BLOCK_ACTIVE || state == CRN_BLOCK_SPENT;
+    return is_acquired ? EMPTIED : FREED;
+}
+
+CRN_INLINE void leave_grave(struct crn_worker *worker, struct grave *grave, enum mode mode) {
+    if (grave->freed) note_deaths(worker, grave->block, grave->freed, mode);
+    grave->freed = 0;
+}
+
+CRN_INLINE void enter_grave(struct crn_worker *worker, struct grave *grave, struct crn_block *block,
+                            enum mode mode) {
+    leave_grave(worker, grave, mode);
+    struct crn_heap *heap = block->heap;
+    if (mode == IN_SLICE && CRN_UNLIKELY(heap != grave->heap)) {
+        if (grave->heap) crn_lock_release(&grave->heap->lock);
+        crn_lock_acquire(&heap->lock);
+    }
+    const struct crn_type *type = block->type;
+    bool is_exact = block->content == CRN_EXACT;
+    *grave = (struct grave){
+        .block = block,
+        .heap = heap,
+        .fate = fate_in(block, mode),
+        .map = is_exact ? type->map : 0,
+        .is_plain = block->content == CRN_LEAF || (is_exact && type->is_mapped && !block->is_sized),
+    };
+}
+
+/* What is not plainly freed. */
+static CRN_NOINLINE void bury_other(struct crn_worker *worker, struct grave *grave, char *object) {
+    struct crn_block *block = grave->block;
+    switch (grave->fate) {
+    case POSTPONED:
+        crn_push(&crn_gc.postponed, object);
+        return;
+    case DEFERRED:
         crn_defer(object);
         return;
-    }
-    if (CRN_UNLIKELY(block->has_extras) && crn_extra_died(object, block)) return; /* lives on */
-    if (CRN_UNLIKELY(is_large)) {
+    case DISMANTLED:
         crn_push(&crn_gc.dismantled, object);
         return;
+    case EMPTIED:
+        if (block->content == CRN_EXACT) {
+            crn_each_field(block, object, crn_give_up_and_clear, worker);
+        }
+        crn_push(&crn_gc.husks, object);
+        return;
+    case ASKED:
+        if (crn_extra_died(object, block)) return; /* lives on */
+        if (crn_large_is(block)) {
+            crn_push(&crn_gc.dismantled, object);
+            return;
+        }
+        break;
+    case FREED:
+        break;
     }
     give_up_fields(worker, block, object);
-    free_object(worker, block, object, is_alone);
+    end_object(block, object);
+    grave->freed++;
+}
+
+/* Their last counts are this worker's to take. */
+CRN_INLINE void bury(struct crn_worker *worker, char *const *objects, unsigned count,
+                     enum mode mode) {
+    struct grave grave = {.block = NULL, .heap = NULL};
+    for (unsigned i = 0; i < count; i++) {
+        char *object = objects[i];
+        struct crn_block *block = crn_block_of_start(object);
+        if (block != grave.block) enter_grave(worker, &grave, block, mode);
+        if (CRN_UNLIKELY(grave.fate != FREED || !grave.is_plain)) {
+            bury_other(worker, &grave, object);
+            continue;
+        }
+        void **words = (void **)(void *)object;
+        for (uint64_t map = grave.map; map; map &= map - 1) {
+            give_up_field(NULL, words[__builtin_ctzll(map)], worker);
+        }
+        __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
+        grave.freed++;
+    }
+    leave_grave(worker, &grave, mode);
+    if (mode == IN_SLICE && grave.heap) crn_lock_release(&grave.heap->lock);
+}
+
+static void bury_alone(struct crn_worker *worker, char *object) {
+    bury(worker, &object, 1, ALONE);
 }
 
 /* ---- Decrements ---------------------------------------------------------------------------------
@@ -149,74 +238,48 @@ CRN_INLINE bool is_last_count(char *object, bool is_alone) {
     return old == 1;
 }
 
-/* Objects whose last count was taken wait in a row of two halves: in the later one for their
- * blocks' descriptors, in the earlier one, if they have any, for their fields. Each miss may be a
- * walk of page tables too, so what is not read is not fetched. */
-enum { HALF = 32 };
+/* Decrements are taken in batches, step by step, so that what each step reads has come from memory
+ * since the step before: the counts; of those whose last count it was the blocks' descriptors;
+ * their fields, if they have any. Each miss may be a walk of page tables too, so what is not read
+ * is not fetched. */
+enum { BATCH = 64 };
 struct dying {
-    char *objects[2 * HALF];
+    char *objects[BATCH];
     unsigned count;
 };
 
-CRN_INLINE void dying_put(struct dying *dying, char *object) {
-    CRN_PREFETCH(crn_block_in_table(object));
-    dying->objects[dying->count++] = object;
-}
-
-/* When a half is full; returns how many of the earliest must go. */
-CRN_INLINE unsigned dying_due(const struct dying *dying) {
-    if (CRN_LIKELY(dying->count % HALF)) return 0;
-    for (unsigned i = dying->count - HALF; i < dying->count; i++) {
+/* Takes a batch off the queue, and leaves in `dying` the objects whose last count it took. Returns
+ * how many decrements those were. */
+CRN_INLINE unsigned take_batch(struct crn_stack *queue, struct dying *dying, bool is_alone) {
+    unsigned taken = (unsigned)crn_min(queue->count, BATCH), count = 0;
+    queue->count -= taken;
+    char **batch = (char **)&queue->items[queue->count];
+    for (unsigned i = 0; i < taken; i++) CRN_PREFETCH(crn_count_of(batch[i]));
+    for (unsigned i = 0; i < taken; i++) {
+        char *object = batch[i];
+        bool is_last = is_last_count(object, is_alone);
+        CRN_PREFETCH(crn_block_in_table(object));
+        dying->objects[count] = object;
+        count += is_last;
+    }
+    dying->count = count;
+    for (unsigned i = 0; i < count; i++) {
         const char *object = dying->objects[i];
         if (crn_block_of_start(object)->content == CRN_EXACT) CRN_PREFETCH_READ(object);
     }
-    return dying->count - HALF;
-}
-
-CRN_INLINE void dying_drop(struct dying *dying, unsigned count) {
-    dying->count -= count;
-    memmove(dying->objects, dying->objects + count, dying->count * sizeof(char *));
-}
-
-CRN_INLINE void look_ahead(struct crn_ring *ring, struct crn_stack *queue) {
-    char *object = queue->items[--queue->count];
-    CRN_PREFETCH(crn_count_of(object));
-    crn_ring_put(ring, object);
-}
-
-CRN_INLINE void die_first(struct crn_worker *worker, struct dying *dying, unsigned count,
-                          bool is_alone) {
-    for (unsigned i = 0; i < count; i++) die(worker, dying->objects[i], is_alone);
-    dying_drop(dying, count);
+    return taken;
 }
 
 CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
-    struct crn_ring ring;
-    crn_ring_init(&ring);
     struct dying dying;
-    dying.count = 0;
     struct crn_stack *queue = &worker->decrements;
     uint64_t deadline_ns = crn_gc.deadline_ns;
-    for (unsigned steps = 1;; steps++) {
-        if (!queue->count && !ring.held) {
-            die_first(worker, &dying, dying.count, is_alone);
-            if (!queue->count && !crn_team_take(queue)) break;
-        }
-        if (ring.held == CRN_AHEAD || !queue->count) {
-            char *object = crn_ring_take(&ring);
-            if (is_last_count(object, is_alone)) {
-                dying_put(&dying, object);
-                unsigned due = dying_due(&dying);
-                if (due) die_first(worker, &dying, due, is_alone);
-            }
-        }
-        if (deadline_ns && steps % 64 == 0 && crn_os_now_ns() > deadline_ns) break;
+    while (queue->count || crn_team_take(queue)) {
+        take_batch(queue, &dying, is_alone);
+        bury(worker, dying.objects, dying.count, is_alone ? ALONE : TOGETHER);
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
-        if (queue->count) look_ahead(&ring, queue);
+        if (deadline_ns && crn_os_now_ns() > deadline_ns) break;
     }
-    /* Behind the deadline nothing more dies. */
-    while (dying.count) crn_push(queue, dying.objects[--dying.count]);
-    while (ring.held) crn_push(queue, crn_ring_take(&ring));
 }
 static void apply_alone(struct crn_worker *worker) {
     apply_decrements(worker, true);
@@ -246,14 +309,17 @@ static void free_emptied(struct crn_worker *worker) {
         struct crn_block *block = crn_block_of_start(object);
         struct crn_heap *heap = block->heap;
         crn_lock_acquire(&heap->lock);
-        if (is_last_count(object, true)) free_locked(worker, block, object);
+        if (is_last_count(object, true)) {
+            end_object(block, object);
+            note_deaths(worker, block, 1, IN_SLICE);
+        }
         crn_lock_release(&heap->lock);
     }
 }
 
 static void apply_deferred(struct crn_worker *worker) {
     while (crn_gc.deferred.count) {
-        die(worker, crn_gc.deferred.items[--crn_gc.deferred.count], true);
+        bury_alone(worker, crn_gc.deferred.items[--crn_gc.deferred.count]);
         apply_alone(worker);
     }
 }
@@ -291,71 +357,15 @@ void crn_count_decrements(uint64_t deadline_ns) {
 
 enum { SLICE_STEPS = 2048 };
 
-static void bury_first(struct crn_worker *worker, struct dying *dying, unsigned count) {
-    struct crn_heap *heap = NULL;
-    for (unsigned i = 0; i < count; i++) {
-        char *object = dying->objects[i];
-        struct crn_block *block = crn_block_of_start(object);
-        if (block->heap != heap) {
-            if (heap) crn_lock_release(&heap->lock);
-            heap = block->heap;
-            crn_lock_acquire(&heap->lock);
-        }
-        uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
-        bool is_acquired = state == CRN_BLOCK_ACTIVE || state == CRN_BLOCK_SPENT;
-        if (CRN_UNLIKELY(__atomic_load_n(&block->has_extras, __ATOMIC_RELAXED))) {
-            crn_push(&crn_gc.postponed, object);
-            continue;
-        }
-        if (CRN_UNLIKELY(crn_large_is(block))) {
-            crn_push(&crn_gc.dismantled, object);
-            continue;
-        }
-        if (is_acquired) {
-            if (block->content == CRN_EXACT) {
-                crn_each_field(block, object, crn_give_up_and_clear, worker);
-            }
-            crn_push(&crn_gc.husks, object);
-            continue;
-        }
-        give_up_fields(worker, block, object);
-        free_locked(worker, block, object);
-    }
-    if (heap) crn_lock_release(&heap->lock);
-    dying_drop(dying, count);
-}
-
 /* Returns whether there is more to do. */
 static bool slice(struct crn_worker *worker) {
-    struct crn_ring ring;
-    crn_ring_init(&ring);
     struct dying dying;
-    dying.count = 0;
     struct crn_stack *queue = &worker->decrements;
-    for (unsigned steps = 0; steps < SLICE_STEPS; steps++) {
-        if (queue->count && ring.held < CRN_AHEAD) {
-            look_ahead(&ring, queue);
-            continue;
-        }
-        if (ring.held) {
-            char *object = crn_ring_take(&ring);
-            if (is_last_count(object, true)) {
-                dying_put(&dying, object);
-                unsigned due = dying_due(&dying);
-                if (due) bury_first(worker, &dying, due);
-            }
-        }
-        if (!queue->count && !ring.held) {
-            if (!dying.count) break;
-            bury_first(worker, &dying, dying.count);
-        }
-        if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
-            while (dying.count) crn_push(queue, dying.objects[--dying.count]);
-            break;
-        }
+    for (unsigned steps = 0; queue->count && steps < SLICE_STEPS;) {
+        steps += take_batch(queue, &dying, true);
+        bury(worker, dying.objects, dying.count, IN_SLICE);
+        if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) break;
     }
-    bury_first(worker, &dying, dying.count);
-    while (ring.held) crn_push(queue, crn_ring_take(&ring));
     if (!queue->count) crn_large_step(worker);
     free_emptied(worker);
     crn_worker_flush(worker);
@@ -398,7 +408,7 @@ void crn_count_resume(uint64_t deadline_ns) {
     for (unsigned steps = 1; postponed->count; steps++) {
         /* A root may have named it since: then it lives on, and this count goes. */
         char *object = postponed->items[--postponed->count];
-        if (is_last_count(object, true)) die(first, object, true);
+        if (is_last_count(object, true)) bury_alone(first, object);
         bool may_stop = deadline_ns && postponed->count <= enough && steps % 64 == 0;
         if (may_stop && crn_os_now_ns() > deadline_ns) break;
     }
