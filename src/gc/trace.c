@@ -93,11 +93,11 @@ static void flush_recent(const struct crn_worker *worker) {
 
 /* The worklist holds marked objects; the lowest bit tells those that a field led to, whose stuck
  * count has yet to be looked at: by then it has come from memory. */
-enum { MET_BY_FIELD = 1, AHEAD = 16 };
+enum { MET_BY_FIELD = 1, BATCH = 64 };
 
-/* Who works alone looks every so many objects whether a helper has come meanwhile, and stops there:
+/* Who works alone looks every so many batches whether a helper has come meanwhile, and stops there:
  * the rest is done together. */
-enum { ALONE_STEPS = 1024 };
+enum { ALONE_STEPS = 64 };
 
 /* Returns whether it was not marked before. */
 CRN_INLINE bool set_mark(const char *object, bool is_alone) {
@@ -166,25 +166,20 @@ CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) 
 }
 
 CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
-    char *ring[AHEAD];
-    size_t head = 0, held = 0;
+    char *batch[BATCH];
     struct crn_stack *grey = &worker->grey;
-    for (unsigned steps = 1; grey->count || held || crn_team_take(grey); steps++) {
+    for (unsigned steps = 1; grey->count || crn_team_take(grey); steps++) {
         if (is_alone && steps % ALONE_STEPS == 0 && crn_team_has_others()) break;
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(grey);
-        if (grey->count && held < AHEAD) {
-            char *item = grey->items[--grey->count];
-            CRN_PREFETCH_READ(crn_count_of(item));
-            CRN_PREFETCH_READ(item);
-            ring[(head + held++) % AHEAD] = item;
-            continue;
+        unsigned taken = (unsigned)crn_min(grey->count, BATCH);
+        grey->count -= taken;
+        for (unsigned i = 0; i < taken; i++) {
+            batch[i] = grey->items[grey->count + i];
+            CRN_PREFETCH_READ(crn_count_of(batch[i]));
+            CRN_PREFETCH_READ(batch[i]);
         }
-        char *item = ring[head];
-        head = (head + 1) % AHEAD;
-        held--;
-        mark_from(worker, item, is_alone);
+        for (unsigned i = 0; i < taken; i++) mark_from(worker, batch[i], is_alone);
     }
-    while (held) crn_push(grey, ring[(head + --held) % AHEAD]);
     flush_recent(worker);
 }
 static void mark_alone(struct crn_worker *worker) {
