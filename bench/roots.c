@@ -5,9 +5,8 @@
  *
  * Usage: roots [steps, default 5 M] [threads, default 256].
  *
- * pause_share is epochs times the median pause, over the run: cairn_stats has no total. root_share
- * is epochs times the time of an epoch with no work but its roots, from cairn_collect at the end:
- * an upper bound, since it holds the hand-over to the collector too.
+ * root_ms is what an epoch's scan of the roots takes on average; root_share and pause_share are the
+ * parts of the run that roots and whole pauses take.
  */
 #include "layer.h"
 
@@ -19,7 +18,6 @@
 #define STACK_LEVELS 256u /* of 4 KiB */
 #define SLOT_COUNT ((size_t)64 << 10)
 #define THREADS_MAX 1024u
-#define IDLE_COLLECTIONS 21u
 
 typedef struct Leaf {
     uint64_t value[4];
@@ -35,8 +33,8 @@ typedef cairn_ref(Node) NodeRef;
 
 struct churn {
     size_t step_count;
-    uint64_t epochs, elapsed_ns, longest_ns;
-    uint64_t idle_ns[IDLE_COLLECTIONS];
+    uint64_t elapsed_ns, longest_ns;
+    uint64_t epochs, pause_ns, root_ns;
 };
 
 static unsigned char large_bss[BSS_BYTES];
@@ -78,7 +76,7 @@ static void *wait_for_condition(void *argument) {
 static void churn(struct churn *run) {
     NodeRef *table = bench_new_array(NodeRef, SLOT_COUNT);
     uint64_t random = 88172645463325252u;
-    uint64_t epochs = bench_stats().epochs;
+    cairn_stats before = bench_stats();
     uint64_t started_ns = bench_now_ns(), before_ns = started_ns;
     for (size_t step = 0; step < run->step_count; step++) {
         Leaf *leaf = bench_new(Leaf);
@@ -90,14 +88,10 @@ static void churn(struct churn *run) {
         before_ns = now_ns;
     }
     run->elapsed_ns = before_ns - started_ns;
-    run->epochs = bench_stats().epochs - epochs;
-
-    for (unsigned i = 0; i < 5; i++) cairn_collect(CAIRN_COUNT); /* settle what is queued */
-    for (unsigned i = 0; i < IDLE_COLLECTIONS; i++) {
-        before_ns = bench_now_ns();
-        cairn_collect(CAIRN_COUNT);
-        run->idle_ns[i] = bench_now_ns() - before_ns;
-    }
+    cairn_stats after = bench_stats();
+    run->epochs = after.epochs - before.epochs;
+    run->pause_ns = after.pause_ns_total - before.pause_ns_total;
+    run->root_ns = after.root_ns_total - before.root_ns_total;
     cairn_keep(table);
 }
 
@@ -113,19 +107,12 @@ __attribute__((noinline)) static void descend(unsigned levels, struct churn *run
     if (frame[1] == 0) bench_die("the stack was overwritten"); /* keeps the frame in use */
 }
 
-static int u64_compare(const void *left, const void *right) {
-    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-    return (a > b) - (a < b);
-}
-
-static void report(struct churn *run) {
-    qsort(run->idle_ns, IDLE_COLLECTIONS, sizeof(run->idle_ns[0]), u64_compare);
-    uint64_t root_ns = run->idle_ns[IDLE_COLLECTIONS / 2];
-    double elapsed = (double)run->elapsed_ns, epochs = (double)run->epochs;
+static void report(const struct churn *run) {
+    double elapsed = (double)run->elapsed_ns;
+    double root_ns = run->epochs ? (double)run->root_ns / (double)run->epochs : 0;
     printf("steps_per_s=%.0f longest_ms=%.3f root_ms=%.3f root_share=%.4f pause_share=%.4f\n",
            (double)run->step_count / bench_seconds(run->elapsed_ns), bench_ms(run->longest_ns),
-           bench_ms(root_ns), epochs * (double)root_ns / elapsed,
-           epochs * (double)bench_stats().pause_ns_median / elapsed);
+           root_ns / 1e6, (double)run->root_ns / elapsed, (double)run->pause_ns / elapsed);
     bench_print_pauses();
 }
 

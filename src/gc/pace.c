@@ -90,6 +90,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     uint64_t now = crn_os_now_ns();
     uint64_t cycle_ns = now - crn_gc.program_ns - pause_ns;
     crn_gc.program_ns = now;
+    crn_gc.root_total_ns += root_ns;
     crn_gc.last_root_ns = (double)root_ns;
     crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
     double goal = (double)crn_settings.pause_goal_ns * 0.52 - crn_gc.root_ns;
@@ -109,9 +110,12 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
     ceiling = crn_min(ceiling, CRN_MIB(64));
     double rate = (double)young_bytes / (double)(cycle_ns + 1);
-    uint64_t floor = clamp(rate * crn_gc.root_ns * 20, FLOOR_BYTES, CRN_MIB(64));
+    /* From one scan of the roots to the next: the scan, the counting and this, 21 scans in all. */
+    double wanted_ns = crn_gc.root_ns * 20 - counting;
+    if (wanted_ns < crn_gc.root_ns * 10) wanted_ns = crn_gc.root_ns * 10;
+    uint64_t floor = clamp(rate * wanted_ns, FLOOR_BYTES, CRN_MIB(64));
     double entry_rate = (double)entries / (double)(cycle_ns + 1);
-    uint64_t entry_floor = clamp(entry_rate * crn_gc.root_ns * 20, ENTRIES_MIN, 1 << 20);
+    uint64_t entry_floor = clamp(entry_rate * wanted_ns, ENTRIES_MIN, 1 << 20);
     double seen_bytes = (double)crn_max(young_bytes, crn_gc.budget_bytes / 2);
     double seen_entries = (double)crn_max(entries, crn_gc.budget_entries / 2);
     floor = clamp(seen_bytes * most, FLOOR_BYTES, floor);

@@ -85,6 +85,8 @@ cairn_status cairn_stats_get(cairn_heap *heap, cairn_stats *stats) {
         .pause_ns_median = crn_histogram_quantile(&crn_gc.pauses, 0.5),
         .pause_ns_p99 = crn_histogram_quantile(&crn_gc.pauses, 0.99),
         .pause_ns_max = crn_gc.pauses.max,
+        .pause_ns_total = crn_gc.pause_total_ns,
+        .root_ns_total = crn_gc.root_total_ns,
         .trace_ns_max = crn_gc.trace_ns_max,
         .resident_bytes = resident,
     };

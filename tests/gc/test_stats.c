@@ -38,6 +38,7 @@ static void assert_adds_up(void) {
     assert_true(s.resident_bytes > 0 && s.shadow_bytes <= s.committed_bytes);
     assert_true(s.reserved_bytes >= s.committed_bytes);
     assert_true(s.pause_ns_min <= s.pause_ns_median && s.pause_ns_median <= s.pause_ns_p99);
+    assert_true(s.epochs == 0 || (s.root_ns_total > 0 && s.root_ns_total < s.pause_ns_total));
 }
 
 /* Small, medium and large objects, rings, deletions, young ones that die. */
