@@ -65,10 +65,15 @@ static void list_remove(struct crn_block_list *list, struct crn_block *block) {
     block->next = block->prev = NULL;
 }
 
+/* Atomic: threads look at blocks of others, whose objects they refer to, without a lock. */
+static void set_state(struct crn_block *block, uint8_t state) {
+    __atomic_store_n(&block->state, state, __ATOMIC_RELAXED);
+}
+
 static void mark_free(struct crn_heap *heap, struct crn_block *block) {
     struct crn_segment *segment = segment_of_block(block);
     size_t index = index_of_block(block);
-    __atomic_store_n(&block->state, CRN_BLOCK_FREE, __ATOMIC_RELAXED);
+    set_state(block, CRN_BLOCK_FREE);
     segment->free_map[index / 64] |= (uint64_t)1 << (index % 64);
     segment->free_count++;
     __atomic_store_n(&heap->free_block_count, heap->free_block_count + 1, __ATOMIC_RELAXED);
@@ -225,7 +230,7 @@ static void open_block(struct crn_block *block, struct crn_type *type, char *bas
     block->live = block->promoted = 0;
     block->slot_count = 1;
     block->has_extras = false;
-    block->state = CRN_BLOCK_ACTIVE;
+    set_state(block, CRN_BLOCK_ACTIVE);
 }
 
 /* Whatever a block held before, none of its words is a field to log until its new type says so. */
@@ -251,7 +256,7 @@ static struct crn_block *take_settled(struct crn_heap *heap, const struct crn_bi
     if (!block && !heap->free_blocks.first) block = rooms->partial.first;
     if (!block) return NULL;
     list_remove(list_of(block), block);
-    block->state = CRN_BLOCK_ACTIVE;
+    set_state(block, CRN_BLOCK_ACTIVE);
     return block;
 }
 
@@ -289,7 +294,7 @@ static void open_own(struct crn_block *block, struct crn_type *type, char *base,
     block->used_bytes = used;
     block->is_sized = is_sized;
     block->young_end = block->end;
-    block->state = CRN_BLOCK_SPENT;
+    set_state(block, CRN_BLOCK_SPENT);
 }
 
 /* Zero memory and clear log bits of reused blocks; then the fields of a young own object are born
@@ -305,7 +310,7 @@ struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type
                  is_sized);
         head->run_blocks = (uint16_t)count;
         for (size_t i = 1; i < count; i++) {
-            head[i].state = CRN_BLOCK_BODY;
+            set_state(&head[i], CRN_BLOCK_BODY);
             head[i].body_of = (uint8_t)i;
         }
         if (head->content == CRN_UNTYPED && !open_pages(head)) {
@@ -383,7 +388,7 @@ void crn_block_has_room(struct crn_block *block) {
     uint8_t state = state_for(block, __atomic_load_n(&block->live, __ATOMIC_RELAXED));
     if (state >= block->state) return;
     if (list_of(block)) list_remove(list_of(block), block);
-    __atomic_store_n(&block->state, state, __ATOMIC_RELAXED);
+    set_state(block, state);
     list_append(list_of(block), block);
 }
 
@@ -406,7 +411,7 @@ void crn_block_free(struct crn_block *block) {
 void crn_block_settle(struct crn_block *block) {
     block->young_begin = block->young_end = block->end;
     block->next = block->prev = NULL;
-    block->state = CRN_BLOCK_FULL;
+    set_state(block, CRN_BLOCK_FULL);
     CRN_ASSERT(block->promoted == 0);
     if (block->live == 0)
         crn_block_free(block);
