@@ -39,10 +39,6 @@ void crn_world_release(void) {
 static void print_line(uint64_t pause_ns, uint64_t stopping_ns, uint64_t young_bytes,
                        uint64_t traced_ns, struct crn_scanned scanned) {
     char line[400];
-    size_t committed = 0;
-    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
-        committed += crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT;
-    }
     int length = snprintf(
         line, sizeof(line),
         "cairn: epoch %llu at %.3f s: pause %.3f ms (stop %.3f, roots %.3f for %.2f MB and "
@@ -54,7 +50,7 @@ static void print_line(uint64_t pause_ns, uint64_t stopping_ns, uint64_t young_b
         ((double)(pause_ns - stopping_ns) - crn_gc.last_root_ns) / 1e6, (double)young_bytes / 1e6,
         (double)crn_gc.promoted_bytes / 1e6, (double)crn_live_bytes() / 1e6,
         (double)crn_gc.freed_bytes / 1e6, crn_gc.workers[0].decrements.count,
-        (double)committed / 1e6, (double)crn_gc.budget_bytes / 1e6);
+        (double)crn_committed_bytes() / 1e6, (double)crn_gc.budget_bytes / 1e6);
     if (traced_ns) {
         length += snprintf(line + length, sizeof(line) - (size_t)length, ", trace %.3f ms",
                            (double)traced_ns / 1e6);
@@ -172,6 +168,10 @@ void cairn_collect_in(cairn_heap *heap, cairn_collection kind) {
 static bool is_trace_due(void) {
     uint64_t live = crn_live_bytes();
     if (live > crn_gc.trace_at_bytes) return true;
+    /* What is queued is no garbage that a trace would find. */
+    uint64_t committed = crn_committed_bytes();
+    bool is_queued = __atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED) || crn_gc.is_behind;
+    if (!is_queued && committed > crn_gc.trace_at_committed && live < committed / 2) return true;
     cairn_heap *heap = crn_default_heap;
     return heap->limit_bytes && live > heap->limit_bytes / 2 && live > crn_gc.trace_at_bytes / 2 &&
            (crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT) > heap->limit_bytes;

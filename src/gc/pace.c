@@ -11,7 +11,8 @@
  * eighth of what is live.
  *
  * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at
- * least.
+ * least. Or when the committed memory has, 64 MiB at least, and most of it is not in use: a little
+ * that only a trace takes may keep many blocks of types that are not made any more.
  */
 #include "gc/gc.h"
 
@@ -33,6 +34,7 @@ bool crn_pace_init(void) {
     crn_gc.budget_bytes = CEILING_BYTES / 4;
     crn_gc.budget_entries = 16 * CRN_LOG_ENTRIES;
     crn_gc.trace_at_bytes = TRACE_FLOOR;
+    crn_gc.trace_at_committed = 2 * TRACE_FLOOR;
     crn_gc.trace_multiple = 2;
     crn_gc.started_ns = crn_gc.program_ns = crn_os_now_ns();
     /* Where address space is short one worker must do. */
@@ -52,7 +54,7 @@ bool crn_pace_init(void) {
            make_stack(&crn_gc.emptied) && make_stack(&crn_team.pool);
 }
 
-/* Both are asked by allocating threads too. Acquire: a heap that is made meanwhile is seen
+/* Asked by allocating threads too. Acquire: a heap that is made meanwhile is seen
  * complete; one that is destroyed leaves the list in a stop, which waits for who walks it. */
 uint64_t crn_young_bytes(void) {
     uint64_t bytes = 0;
@@ -73,11 +75,21 @@ uint64_t crn_live_bytes(void) {
     return bytes;
 }
 
+uint64_t crn_committed_bytes(void) {
+    uint64_t bytes = 0;
+    for (cairn_heap *heap = __atomic_load_n(&crn_heaps, __ATOMIC_ACQUIRE); heap;
+         heap = heap->next) {
+        bytes += crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT;
+    }
+    return bytes;
+}
+
 void crn_pace_after_trace(uint64_t freed_bytes) {
     uint64_t live = crn_live_bytes();
     bool was_worth_it = freed_bytes > (live + freed_bytes) / 16;
     crn_gc.trace_multiple = was_worth_it ? 2 : crn_min(crn_gc.trace_multiple * 2, 8);
     crn_gc.trace_at_bytes = crn_max(live, TRACE_FLOOR / 2) * crn_gc.trace_multiple;
+    crn_gc.trace_at_committed = crn_max(crn_committed_bytes(), TRACE_FLOOR) * crn_gc.trace_multiple;
 }
 
 static uint64_t clamp(double value, uint64_t low, uint64_t high) {

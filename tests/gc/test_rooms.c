@@ -6,6 +6,7 @@
  * trace would take; no trace may run, and what the heap has taken must stay.
  */
 #include "../test.h"
+#include <stdio.h>
 
 enum { LENGTH = 16 * 1024, APART = 512, ROUNDS = 200 };
 
@@ -59,9 +60,65 @@ static void blocks_with_one_object_are_used_again(void **state) {
     assert_true(after.committed_bytes <= before + (8 << 20));
 }
 
+/* ---- Types that are not made any more ---------------------------------------------------------
+ */
+
+enum { TYPES = 32, COUNT = 128 * 1024 };
+
+typedef struct Made {
+    cairn_ref(void) next, self;
+    long values[2];
+} Made;
+
+/* A list that is dropped, but for one object in each block, which refers to itself. */
+static cairn_type *made;
+static cairn_ref(void) kept_made;
+
+static void fill_blocks(void) {
+    Made *list = NULL;
+    for (long i = 0; i < COUNT; i++) {
+        Made *fresh = cairn_new_type(made);
+        cairn_set(&fresh->next, list);
+        list = fresh;
+        if (i % APART) continue;
+        Made *stays = cairn_new_type(made);
+        cairn_set(&stays->self, stays);
+        cairn_set(&fresh->self, stays);
+    }
+    cairn_set(&kept_made, list);
+}
+
+static void use_type_once(void) {
+    fill_blocks();
+    cairn_collect(CAIRN_COUNT);
+    cairn_set(&kept_made, NULL);
+    cairn_collect(CAIRN_COUNT);
+}
+
+static void blocks_of_types_that_are_not_made_any_more_go(void **state) {
+    (void)state;
+    cairn_collect(CAIRN_TRACE);
+    const struct cairn_field fields[2] = {
+        {.offset = offsetof(Made, next), .size = sizeof(void *), .kind = CAIRN_FIELD_REF},
+        {.offset = offsetof(Made, self), .size = sizeof(void *), .kind = CAIRN_FIELD_REF},
+    };
+    for (int i = 0; i < TYPES; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "made %d", i);
+        assert_int_equal(cairn_type_create(name, sizeof(Made), 8, fields, 2, NULL, &made),
+                         CAIRN_OK);
+        run_apart(use_type_once);
+        for (int j = 0; j < 64 * 1024; j++) (void)cairn_new(Node); /* epochs of its own */
+    }
+    cairn_stats after = stats_now();
+    assert_true(after.live_bytes < 8 << 20);
+    assert_true(after.committed_bytes < 80 << 20); /* of 128 MiB that had been filled */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_with_one_object_are_used_again),
+        cmocka_unit_test(blocks_of_types_that_are_not_made_any_more_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
