@@ -7,10 +7,10 @@
  *  - A count is lowered by compare-and-swap as long as it is above one. At one there is one
  *    decrement left to apply, since no count is below the decrements queued for it: so the worker
  *    that reads one is alone with the object, and may read its fields and write the zero last.
- *  - The live number of a block is atomic; whoever brings it past a threshold moves the block to
- * its list under the heap's lock, and looks at the block's state there: of two thresholds that two
- *    workers pass, the later one may come first. What a worker has buried and not yet taken off
- *    the number keeps the block from being freed.
+ *  - The live number of a block is atomic; whoever brings it past a threshold moves the block
+ *    to its list under the heap's lock, and looks at the block's state there: of two thresholds
+ *    that two workers pass, the later one may come first. What a worker has freed and not yet
+ *    taken off the number keeps the block from being freed.
  *  - Objects with extras that ran out of counts, and large ones, wait in `deferred` until one
  *    worker is alone.
  */
@@ -106,15 +106,14 @@ void crn_count_kill(struct crn_block *block, char *object) {
     crn_push(&crn_gc.workers[0].decrements, object);
 }
 
-/* ---- Graves -------------------------------------------------------------------------------------
+/* ---- Where they die -----------------------------------------------------------------------------
  *
- * The block that objects are buried in, one after the other: neighbours often die together. What
- * is asked of the block is asked once, and its figures are settled when another one comes. A slice
- * holds the heap's lock meanwhile.
+ * Neighbours often die together: what is asked of a block is asked once for all that die there in a
+ * row, and its figures are settled when another one comes. A slice holds the heap's lock meanwhile.
  */
 
 enum fate { FREED, ASKED, EMPTIED, POSTPONED, DEFERRED, DISMANTLED };
-struct grave {
+struct place {
     struct crn_block *block; /* NULL: none yet */
     struct crn_heap *heap;   /* of the block, which may be gone when it is left */
     enum fate fate;
@@ -135,22 +134,22 @@ CRN_INLINE enum fate fate_in(const struct crn_block *block, enum mode mode) {
     return is_acquired ? EMPTIED : FREED;
 }
 
-CRN_INLINE void leave_grave(struct crn_worker *worker, struct grave *grave, enum mode mode) {
-    if (grave->freed) note_deaths(worker, grave->block, grave->freed, mode);
-    grave->freed = 0;
+CRN_INLINE void leave_place(struct crn_worker *worker, struct place *place, enum mode mode) {
+    if (place->freed) note_deaths(worker, place->block, place->freed, mode);
+    place->freed = 0;
 }
 
-CRN_INLINE void enter_grave(struct crn_worker *worker, struct grave *grave, struct crn_block *block,
+CRN_INLINE void enter_place(struct crn_worker *worker, struct place *place, struct crn_block *block,
                             enum mode mode) {
-    leave_grave(worker, grave, mode);
+    leave_place(worker, place, mode);
     struct crn_heap *heap = block->heap;
-    if (mode == IN_SLICE && CRN_UNLIKELY(heap != grave->heap)) {
-        if (grave->heap) crn_lock_release(&grave->heap->lock);
+    if (mode == IN_SLICE && CRN_UNLIKELY(heap != place->heap)) {
+        if (place->heap) crn_lock_release(&place->heap->lock);
         crn_lock_acquire(&heap->lock);
     }
     const struct crn_type *type = block->type;
     bool is_exact = block->content == CRN_EXACT;
-    *grave = (struct grave){
+    *place = (struct place){
         .block = block,
         .heap = heap,
         .fate = fate_in(block, mode),
@@ -160,9 +159,10 @@ CRN_INLINE void enter_grave(struct crn_worker *worker, struct grave *grave, stru
 }
 
 /* What is not plainly freed. */
-static CRN_NOINLINE void bury_other(struct crn_worker *worker, struct grave *grave, char *object) {
-    struct crn_block *block = grave->block;
-    switch (grave->fate) {
+static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct place *place,
+                                           char *object) {
+    struct crn_block *block = place->block;
+    switch (place->fate) {
     case POSTPONED:
         crn_push(&crn_gc.postponed, object);
         return;
@@ -190,34 +190,34 @@ static CRN_NOINLINE void bury_other(struct crn_worker *worker, struct grave *gra
     }
     give_up_fields(worker, block, object);
     end_object(block, object);
-    grave->freed++;
+    place->freed++;
 }
 
 /* Their last counts are this worker's to take. */
-CRN_INLINE void bury(struct crn_worker *worker, char *const *objects, unsigned count,
-                     enum mode mode) {
-    struct grave grave = {.block = NULL, .heap = NULL};
+CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigned count,
+                        enum mode mode) {
+    struct place place = {.block = NULL, .heap = NULL};
     for (unsigned i = 0; i < count; i++) {
         char *object = objects[i];
         struct crn_block *block = crn_block_of_start(object);
-        if (block != grave.block) enter_grave(worker, &grave, block, mode);
-        if (CRN_UNLIKELY(grave.fate != FREED || !grave.is_plain)) {
-            bury_other(worker, &grave, object);
+        if (block != place.block) enter_place(worker, &place, block, mode);
+        if (CRN_UNLIKELY(place.fate != FREED || !place.is_plain)) {
+            let_die_otherwise(worker, &place, object);
             continue;
         }
         void **words = (void **)(void *)object;
-        for (uint64_t map = grave.map; map; map &= map - 1) {
+        for (uint64_t map = place.map; map; map &= map - 1) {
             give_up_field(NULL, words[__builtin_ctzll(map)], worker);
         }
         __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-        grave.freed++;
+        place.freed++;
     }
-    leave_grave(worker, &grave, mode);
-    if (mode == IN_SLICE && grave.heap) crn_lock_release(&grave.heap->lock);
+    leave_place(worker, &place, mode);
+    if (mode == IN_SLICE && place.heap) crn_lock_release(&place.heap->lock);
 }
 
-static void bury_alone(struct crn_worker *worker, char *object) {
-    bury(worker, &object, 1, ALONE);
+static void let_die_alone(struct crn_worker *worker, char *object) {
+    let_die(worker, &object, 1, ALONE);
 }
 
 /* ---- Decrements ---------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ CRN_INLINE void apply_decrements(struct crn_worker *worker, bool is_alone) {
     uint64_t deadline_ns = crn_gc.deadline_ns;
     while (queue->count || crn_team_take(queue)) {
         take_batch(queue, &dying, is_alone);
-        bury(worker, dying.objects, dying.count, is_alone ? ALONE : TOGETHER);
+        let_die(worker, dying.objects, dying.count, is_alone ? ALONE : TOGETHER);
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(queue);
         if (deadline_ns && crn_os_now_ns() > deadline_ns) break;
     }
@@ -319,7 +319,7 @@ static void free_emptied(struct crn_worker *worker) {
 
 static void apply_deferred(struct crn_worker *worker) {
     while (crn_gc.deferred.count) {
-        bury_alone(worker, crn_gc.deferred.items[--crn_gc.deferred.count]);
+        let_die_alone(worker, crn_gc.deferred.items[--crn_gc.deferred.count]);
         apply_alone(worker);
     }
 }
@@ -363,7 +363,7 @@ static bool slice(struct crn_worker *worker) {
     struct crn_stack *queue = &worker->decrements;
     for (unsigned steps = 0; queue->count && steps < SLICE_STEPS;) {
         steps += take_batch(queue, &dying, true);
-        bury(worker, dying.objects, dying.count, IN_SLICE);
+        let_die(worker, dying.objects, dying.count, IN_SLICE);
         if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) break;
     }
     if (!queue->count) crn_large_step(worker);
@@ -408,7 +408,7 @@ void crn_count_resume(uint64_t deadline_ns) {
     for (unsigned steps = 1; postponed->count; steps++) {
         /* A root may have named it since: then it lives on, and this count goes. */
         char *object = postponed->items[--postponed->count];
-        if (is_last_count(object, true)) bury_alone(first, object);
+        if (is_last_count(object, true)) let_die_alone(first, object);
         bool may_stop = deadline_ns && postponed->count <= enough && steps % 64 == 0;
         if (may_stop && crn_os_now_ns() > deadline_ns) break;
     }
