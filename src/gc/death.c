@@ -193,12 +193,18 @@ static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct pla
     place->freed++;
 }
 
-/* Their last counts are this worker's to take. */
+/* Their last counts are this worker's to take. Where a slice is asked to stop amid them, the rest
+ * keep theirs and are queued again: each may have thousands of fields. */
 CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigned count,
                         enum mode mode) {
     struct place place = {.block = NULL, .heap = NULL};
     for (unsigned i = 0; i < count; i++) {
         char *object = objects[i];
+        if (mode == IN_SLICE &&
+            CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
+            crn_push(&worker->decrements, object);
+            continue;
+        }
         struct crn_block *block = crn_block_of_start(object);
         if (block != place.block) enter_place(worker, &place, block, mode);
         if (CRN_UNLIKELY(place.fate != FREED || !place.is_plain)) {

@@ -105,7 +105,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     crn_gc.root_total_ns += root_ns;
     crn_gc.last_root_ns = (double)root_ns;
     crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
-    double goal = (double)crn_settings.pause_goal_ns * 0.52 - crn_gc.root_ns;
+    double goal = (double)crn_settings.pause_goal_ns * 0.47 - crn_gc.root_ns;
     if (goal < (double)crn_settings.pause_goal_ns * 0.1)
         goal = (double)crn_settings.pause_goal_ns * 0.1;
     double counting = (double)(pause_ns - root_ns) + 1;
@@ -122,8 +122,8 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     uint64_t ceiling = crn_max(CEILING_BYTES, crn_live_bytes() / 8);
     ceiling = crn_min(ceiling, CRN_MIB(64));
     double rate = (double)young_bytes / (double)(cycle_ns + 1);
-    /* From one scan of the roots to the next: the scan, the counting and this, 21 scans in all. */
-    double wanted_ns = crn_gc.root_ns * 20 - counting;
+    /* From one scan of the roots to the next: the scan, the counting and this, 22 scans in all. */
+    double wanted_ns = crn_gc.root_ns * 21 - counting;
     if (wanted_ns < crn_gc.root_ns * 10) wanted_ns = crn_gc.root_ns * 10;
     uint64_t floor = clamp(rate * wanted_ns, FLOOR_BYTES, CRN_MIB(64));
     double entry_rate = (double)entries / (double)(cycle_ns + 1);
