@@ -113,7 +113,7 @@ void crn_count_kill(struct crn_block *block, char *object) {
  */
 
 enum fate { FREED, ASKED, EMPTIED, POSTPONED, DEFERRED, DISMANTLED };
-struct place {
+struct row {
     struct crn_block *block; /* NULL: none yet */
     struct crn_heap *heap;   /* of the block, which may be gone when it is left */
     enum fate fate;
@@ -134,22 +134,22 @@ CRN_INLINE enum fate fate_in(const struct crn_block *block, enum mode mode) {
     return is_acquired ? EMPTIED : FREED;
 }
 
-CRN_INLINE void leave_place(struct crn_worker *worker, struct place *place, enum mode mode) {
-    if (place->freed) note_deaths(worker, place->block, place->freed, mode);
-    place->freed = 0;
+CRN_INLINE void end_row(struct crn_worker *worker, struct row *row, enum mode mode) {
+    if (row->freed) note_deaths(worker, row->block, row->freed, mode);
+    row->freed = 0;
 }
 
-CRN_INLINE void enter_place(struct crn_worker *worker, struct place *place, struct crn_block *block,
-                            enum mode mode) {
-    leave_place(worker, place, mode);
+CRN_INLINE void begin_row(struct crn_worker *worker, struct row *row, struct crn_block *block,
+                          enum mode mode) {
+    end_row(worker, row, mode);
     struct crn_heap *heap = block->heap;
-    if (mode == IN_SLICE && CRN_UNLIKELY(heap != place->heap)) {
-        if (place->heap) crn_lock_release(&place->heap->lock);
+    if (mode == IN_SLICE && CRN_UNLIKELY(heap != row->heap)) {
+        if (row->heap) crn_lock_release(&row->heap->lock);
         crn_lock_acquire(&heap->lock);
     }
     const struct crn_type *type = block->type;
     bool is_exact = block->content == CRN_EXACT;
-    *place = (struct place){
+    *row = (struct row){
         .block = block,
         .heap = heap,
         .fate = fate_in(block, mode),
@@ -159,10 +159,10 @@ CRN_INLINE void enter_place(struct crn_worker *worker, struct place *place, stru
 }
 
 /* What is not plainly freed. */
-static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct place *place,
+static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct row *row,
                                            char *object) {
-    struct crn_block *block = place->block;
-    switch (place->fate) {
+    struct crn_block *block = row->block;
+    switch (row->fate) {
     case POSTPONED:
         crn_push(&crn_gc.postponed, object);
         return;
@@ -190,14 +190,14 @@ static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct pla
     }
     give_up_fields(worker, block, object);
     end_object(block, object);
-    place->freed++;
+    row->freed++;
 }
 
 /* Their last counts are this worker's to take. Where a slice is asked to stop amid them, the rest
  * keep theirs and are queued again: each may have thousands of fields. */
 CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigned count,
                         enum mode mode) {
-    struct place place = {.block = NULL, .heap = NULL};
+    struct row row = {.block = NULL, .heap = NULL};
     for (unsigned i = 0; i < count; i++) {
         char *object = objects[i];
         if (mode == IN_SLICE &&
@@ -206,20 +206,20 @@ CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigne
             continue;
         }
         struct crn_block *block = crn_block_of_start(object);
-        if (block != place.block) enter_place(worker, &place, block, mode);
-        if (CRN_UNLIKELY(place.fate != FREED || !place.is_plain)) {
-            let_die_otherwise(worker, &place, object);
+        if (block != row.block) begin_row(worker, &row, block, mode);
+        if (CRN_UNLIKELY(row.fate != FREED || !row.is_plain)) {
+            let_die_otherwise(worker, &row, object);
             continue;
         }
         void **words = (void **)(void *)object;
-        for (uint64_t map = place.map; map; map &= map - 1) {
+        for (uint64_t map = row.map; map; map &= map - 1) {
             give_up_field(NULL, words[__builtin_ctzll(map)], worker);
         }
         __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-        place.freed++;
+        row.freed++;
     }
-    leave_place(worker, &place, mode);
-    if (mode == IN_SLICE && place.heap) crn_lock_release(&place.heap->lock);
+    end_row(worker, &row, mode);
+    if (mode == IN_SLICE && row.heap) crn_lock_release(&row.heap->lock);
 }
 
 static void let_die_alone(struct crn_worker *worker, char *object) {
