@@ -81,6 +81,12 @@ void crn_os_huge(void *address, size_t bytes) {
     madvise(address, bytes, MADV_HUGEPAGE);
 }
 
+/* Every program that is compiled for it calls this. */
+extern void __tsan_init(void) __attribute__((weak));
+bool crn_os_has_thread_sanitizer(void) {
+    return __tsan_init != NULL;
+}
+
 size_t crn_os_address_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;

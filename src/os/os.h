@@ -24,6 +24,9 @@ void crn_os_huge(void *address, size_t bytes);     /* ask for huge pages */
 size_t crn_os_address_limit(void);                 /* of RLIMIT_AS in bytes, SIZE_MAX if none */
 size_t crn_os_resident(void);                      /* of the process in bytes */
 
+/* Whether the process runs under ThreadSanitizer, whatever this library was built with. */
+bool crn_os_has_thread_sanitizer(void);
+
 /* copies.c: says that this copy of Cairn starts; whether another in this process did before, and
  * the objects that the two are linked into. */
 bool crn_os_other_copy(const char **own, const char **other);

@@ -71,6 +71,16 @@ run "pkg-config" "$cc" -o "$work/shared" "$consumer/main.c" $flags
 run "pkg-config" "$work/shared"
 readelf -d "$work/shared" | grep -q 'NEEDED.*libcairn' || failed "pkg-config: not the shared library"
 
+# ---- Programs with sanitizers, on the library without. Some hide where threads' locals lie.
+for kind in address thread; do
+    if ! echo 'int main(void) { return 0; }' |
+        "$cc" -fsanitize=$kind -x c -o "$work/probe" - 2>/dev/null || ! "$work/probe"; then
+        continue
+    fi
+    run "sanitizer" "$cc" -g -fsanitize=$kind -o "$work/sanitized" "$consumer/main.c" $flags
+    for _ in 1 2 3; do run "sanitizer $kind" timeout 60 "$work/sanitized"; done
+done
+
 # ---- A program without a dynamic linker
 run "static" cmake -S "$source" -B "$work/plain" -DCAIRN_BUILD_TESTS=OFF -DCAIRN_BUILD_EXAMPLES=OFF \
     -DCAIRN_INTERPOSE=OFF -DCMAKE_C_COMPILER="$cc" -DCMAKE_BUILD_TYPE=Release \
