@@ -201,7 +201,7 @@ CAIRN_API char *cairn_format_(cairn_heap *heap, const char *format, ...) CAIRN_P
 typedef enum cairn_plan_kind {
     CAIRN_PLAN_DEFAULT = 0, /* CAIRN_PLAN, else counted */
     CAIRN_PLAN_COUNTED,     /* counts, and a trace behind them */
-    CAIRN_PLAN_TRACED,      /* the trace alone decides what is dead */
+    CAIRN_PLAN_TRACED,      /* the trace alone decides what is dead; not in this release */
 } cairn_plan_kind;
 
 typedef struct cairn_options {
@@ -209,7 +209,8 @@ typedef struct cairn_options {
     const char *name;       /* for reports; copied; NULL: "heap" */
     size_t region_bytes;    /* address space to reserve, at least 32 MiB; 0: 256 GiB, or what
                                can be had */
-    size_t limit_bytes;     /* soft limit; 0: CAIRN_LIMIT, else none */
+    size_t limit_bytes;     /* beyond it objects above 16 KiB are refused, and traces come earlier;
+                               0: CAIRN_LIMIT, else none */
     uint64_t pause_goal_ns; /* 0: CAIRN_PAUSE, else 1 ms */
     cairn_plan_kind plan;
     bool verify; /* recompute every count after each collection, as CAIRN_VERIFY=1 */

@@ -224,10 +224,12 @@ extern "C" {
 
 /* ---- Storing references ------------------------------------------------------------------ */
 
-/* cairn_set(&n->field, value): the store. `value` is a pointer of the field's type, or NULL; each
- * argument is evaluated once. Releases: another thread that reads the field with cairn_load sees
- * the object's contents. Any thread; never blocks longer than a pause; may collect.
- * cairn_set_at(link, value): the same through a `T *const *`. */
+/* cairn_set(&n->field, value): the store. `value` is a pointer of the field's type: the start of an
+ * object of the same heap, an address in no heap (a static object, say), or NULL. The next epoch
+ * ends the program if it is the middle of an object. Each argument is evaluated once. Releases:
+ * another thread that reads the field with cairn_load sees the object's contents. Any thread; never
+ * blocks longer than a pause; may collect. cairn_set_at(link, value): the same through a `T *const
+ * *`. */
 #ifdef __cplusplus
 #define cairn_set(link, value) cairn_set_to_((link), (value))
 #define cairn_set_at(link, value) cairn_set_at_to_((link), (value))
