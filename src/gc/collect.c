@@ -169,9 +169,9 @@ static bool is_trace_due(void) {
     uint64_t live = crn_live_bytes();
     if (live > crn_gc.trace_at_bytes) return true;
     /* What is queued is no garbage that a trace would find. */
-    uint64_t committed = crn_committed_bytes();
+    uint64_t used = crn_used_bytes();
     bool is_queued = __atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED) || crn_gc.is_behind;
-    if (!is_queued && committed > crn_gc.trace_at_committed && live < committed / 2) return true;
+    if (!is_queued && used > crn_gc.trace_at_used && live < used / 2) return true;
     cairn_heap *heap = crn_default_heap;
     return heap->limit_bytes && live > heap->limit_bytes / 2 && live > crn_gc.trace_at_bytes / 2 &&
            (crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT) > heap->limit_bytes;

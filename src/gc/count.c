@@ -7,8 +7,8 @@
  * workers gone in between.
  *  - A count is raised by compare-and-swap; exactly one worker sees it go from zero to one and
  *    promotes the object. What the others do to the count meanwhile does not matter to it.
- *  - A block's number of promoted objects is added to by atomics, and read when the job is over;
- *    workers keep some of it to themselves until crn_count_settle.
+ *  - A block's number of promoted objects is added to by atomics, and read behind crn_count_settle;
+ *    until then workers keep some of it to themselves.
  *  - Log bits share bytes: they are set by atomic or; those of promoted single objects are set
  *    block by block when the epoch settles it, by the coordinator alone.
  *  - Untyped objects that were promoted only make their pages stale; see untyped.c.

@@ -50,7 +50,7 @@ CRN_INLINE void note_deaths(struct crn_worker *worker, struct crn_block *block, 
     crn_figure_for(worker, heap);
     worker->freed_objects += count;
     worker->freed_bytes += count * crn_object_bytes(block);
-    uint32_t live = mode == TOGETHER ? __atomic_sub_fetch(&block->live, count, __ATOMIC_RELAXED)
+    uint32_t live = mode == TOGETHER ? __atomic_sub_fetch(&block->live, count, __ATOMIC_ACQ_REL)
                                      : (block->live = (uint16_t)(block->live - count));
     if (CRN_LIKELY(!is_threshold_between(block, live + count, live))) return;
     if (mode != IN_SLICE) crn_lock_acquire(&heap->lock);
@@ -255,7 +255,7 @@ struct dying {
 };
 
 /* Takes a batch off the queue, and leaves in `dying` the objects whose last count it took. Returns
- * how many decrements those were. */
+ * how many decrements the batch had. */
 CRN_INLINE unsigned take_batch(struct crn_stack *queue, struct dying *dying, bool is_alone) {
     unsigned taken = (unsigned)crn_min(queue->count, BATCH), count = 0;
     queue->count -= taken;
@@ -263,10 +263,9 @@ CRN_INLINE unsigned take_batch(struct crn_stack *queue, struct dying *dying, boo
     for (unsigned i = 0; i < taken; i++) CRN_PREFETCH(crn_count_of(batch[i]));
     for (unsigned i = 0; i < taken; i++) {
         char *object = batch[i];
-        bool is_last = is_last_count(object, is_alone);
+        if (!is_last_count(object, is_alone)) continue;
         CRN_PREFETCH(crn_block_in_table(object));
-        dying->objects[count] = object;
-        count += is_last;
+        dying->objects[count++] = object;
     }
     dying->count = count;
     for (unsigned i = 0; i < count; i++) {

@@ -17,7 +17,7 @@
  * objects are never touched: their slots' counts are zero and their blocks' records end here.
  *  6. Decrements. Who reaches zero gives up its fields in turn; its count is written last. An epoch
  * that was asked for applies all of them; else they are left to slices between the epochs
- * (count.c). Increments come before decrements, so that no count falls to zero that should not.
+ * (death.c). Increments come before decrements, so that no count falls to zero that should not.
  */
 #include "gc/gc.h"
 

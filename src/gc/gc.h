@@ -99,7 +99,7 @@ struct crn_gc {
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
-    uint64_t trace_at_bytes, trace_at_committed, trace_multiple;
+    uint64_t trace_at_bytes, trace_at_used, trace_multiple;
     double root_ns;                        /* of the last epochs, smoothed */
     double last_root_ns, last_counting_ns; /* of the last epoch */
     /* Figures of the epoch under way. */
@@ -223,7 +223,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
 void crn_pace_after_trace(uint64_t freed_bytes);
 uint64_t crn_young_bytes(void);
 uint64_t crn_live_bytes(void);
-uint64_t crn_committed_bytes(void);
+uint64_t crn_committed_bytes(void), crn_used_bytes(void);
 
 /* untyped.c: the world is stopped, but for crn_untyped_changed */
 void crn_untyped_changed(const struct crn_block *block, const char *object); /* born, or died */

@@ -11,8 +11,8 @@
  * eighth of what is live.
  *
  * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at
- * least. Or when the committed memory has, 64 MiB at least, and most of it is not in use: a little
- * that only a trace takes may keep many blocks of types that are not made any more.
+ * least. Or when the blocks that hold something have, to 64 MiB at least, and most of them is
+ * free: a little that only a trace takes may keep many blocks of types that are not made any more.
  */
 #include "gc/gc.h"
 
@@ -34,7 +34,7 @@ bool crn_pace_init(void) {
     crn_gc.budget_bytes = CEILING_BYTES / 4;
     crn_gc.budget_entries = 16 * CRN_LOG_ENTRIES;
     crn_gc.trace_at_bytes = TRACE_FLOOR;
-    crn_gc.trace_at_committed = 2 * TRACE_FLOOR;
+    crn_gc.trace_at_used = 2 * TRACE_FLOOR;
     crn_gc.trace_multiple = 2;
     crn_gc.started_ns = crn_gc.program_ns = crn_os_now_ns();
     /* Where address space is short one worker must do. */
@@ -84,12 +84,27 @@ uint64_t crn_committed_bytes(void) {
     return bytes;
 }
 
+/* Tables and blocks that hold something, most of it free perhaps. */
+uint64_t crn_used_bytes(void) {
+    uint64_t bytes = crn_committed_bytes();
+    for (cairn_heap *heap = __atomic_load_n(&crn_heaps, __ATOMIC_ACQUIRE); heap;
+         heap = heap->next) {
+        uint64_t free = __atomic_load_n(&heap->core.free_block_count, __ATOMIC_RELAXED);
+        bytes -= crn_min(free << CRN_BLOCK_SHIFT, bytes);
+    }
+    return bytes;
+}
+
 void crn_pace_after_trace(uint64_t freed_bytes) {
     uint64_t live = crn_live_bytes();
     bool was_worth_it = freed_bytes > (live + freed_bytes) / 16;
-    crn_gc.trace_multiple = was_worth_it ? 2 : crn_min(crn_gc.trace_multiple * 2, 8);
+    bool was_due = live + freed_bytes > crn_gc.trace_at_bytes;
+    if (was_worth_it)
+        crn_gc.trace_multiple = 2;
+    else if (was_due)
+        crn_gc.trace_multiple = crn_min(crn_gc.trace_multiple * 2, 8);
     crn_gc.trace_at_bytes = crn_max(live, TRACE_FLOOR / 2) * crn_gc.trace_multiple;
-    crn_gc.trace_at_committed = crn_max(crn_committed_bytes(), TRACE_FLOOR) * crn_gc.trace_multiple;
+    crn_gc.trace_at_used = crn_max(crn_used_bytes(), TRACE_FLOOR) * 2;
 }
 
 static uint64_t clamp(double value, uint64_t low, uint64_t high) {

@@ -4,7 +4,7 @@
  * helps with traces and with long counting.
  *
  * It is a thread like any other: known to the registry, stopped by collections, waiting as BLOCKED.
- * What it does is count.c's slice, so the argument stands there; while it works, the slow paths of
+ * What it does is death.c's slice, so the argument stands there; while it works, the slow paths of
  * allocation find the slice's lock taken and go on. It starts when an epoch first leaves much to
  * do, and never where CAIRN_RECLAIMER=0 or one processor is all there is. Without it, or when all
  * processors are busy, the slow paths do the work.

@@ -97,7 +97,7 @@ enum { MET_BY_FIELD = 1, BATCH = 64 };
 
 /* Who works alone looks every so many batches whether a helper has come meanwhile, and stops there:
  * the rest is done together. */
-enum { ALONE_STEPS = 64 };
+enum { ALONE_STEPS = 8 };
 
 /* Returns whether it was not marked before. */
 CRN_INLINE bool set_mark(const char *object, bool is_alone) {
