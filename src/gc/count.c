@@ -104,14 +104,19 @@ CRN_INLINE uint8_t raise_count(uint8_t *count, bool is_alone) {
 /* What is promoted lies close together: it was allocated since the last epoch. So a worker keeps
  * what it needs to know of a few blocks: one that has promoted an object there finds the next one's
  * count, checks and fields without a look at kind, descriptor and type. Young slots stay as they
- * are from the stop until crn_count_settle. Where there are several heaps nothing is kept, for each
- * reference is checked not to leave its own. */
+ * are from the stop until crn_count_settle. No reference may lead from one heap to another: where
+ * there are several, fields outside the block's own region are looked at one by one. */
 CRN_INLINE struct crn_near *near_of(struct crn_worker *worker, const char *address) {
     return &worker->near[((uintptr_t)address >> CRN_BLOCK_SHIFT) % CRN_NEAR];
 }
 
 CRN_INLINE bool is_near(const struct crn_near *near, const char *address) {
     return (uintptr_t)address - (uintptr_t)near->low < near->bytes;
+}
+
+/* NULL, the field of a root, is one only where there is one heap. */
+CRN_INLINE bool is_field_of_heap(const struct crn_near *near, void **field) {
+    return (uintptr_t)field - near->fields_low < near->fields_bytes;
 }
 
 /* The number of a block is a line that two workers would pull to and fro, so each adds what it has
@@ -129,9 +134,13 @@ static void come_near(struct crn_near *near, struct crn_block *block, bool is_al
     leave_near(near, is_alone);
     const struct crn_type *type = block->type;
     const char *end = block->cursor ? block->cursor->next : block->young_end;
+    const struct crn_region *region = &block->heap->region;
+    bool is_only_heap = !crn_heaps->next;
     *near = (struct crn_near){
         .low = block->young_begin,
         .bytes = (size_t)(end - block->young_begin),
+        .fields_low = is_only_heap ? 0 : (uintptr_t)region->base,
+        .fields_bytes = is_only_heap ? SIZE_MAX : (size_t)(region->end - region->base),
         .map = type->map,
         .block = block,
         .reciprocal = block->reciprocal,
@@ -163,7 +172,7 @@ static void promote(struct crn_worker *worker, char *object, struct crn_block *b
                     crn_is_young(block, object);
     if (CRN_UNLIKELY(!is_usual || crn_heaps->next)) check_first_count(object, block, field);
     struct crn_near *near = near_of(worker, object);
-    if (is_usual && !crn_heaps->next) {
+    if (is_usual) {
         come_near(near, block, is_alone);
         near->promoted++;
     } else if (is_alone) {
@@ -212,6 +221,7 @@ CRN_INLINE void increment(struct crn_worker *worker, char *value, void **field, 
         return;
     }
     if (raise_count(crn_count_of(value), is_alone)) return;
+    if (CRN_UNLIKELY(!is_field_of_heap(near, field))) check_first_count(value, near->block, field);
     near->promoted++;
     if (near->is_scanned) crn_push(&worker->grey, value);
 }
@@ -256,7 +266,8 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
         crn_each_field(block, object, is_alone ? log_field_alone : log_field_together, worker);
 }
 
-/* In batches, so that objects come from memory side by side. */
+/* In batches, so that objects come from memory side by side. They are slots: the fields of objects
+ * too large for one were all logged. */
 CRN_INLINE void drain_grey(struct crn_worker *worker, bool is_alone) {
     char *batch[GREY_BATCH];
     struct crn_stack *grey = &worker->grey;
@@ -313,7 +324,7 @@ static struct crn_log_chunk *take_chunk(const struct crn_worker *worker) {
 }
 
 /* Two steps ahead of the counting: the field comes from memory, then what it refers to. */
-enum { FIELDS_AHEAD = 16, VALUES_AHEAD = 8, BATCH = 16 };
+enum { FIELDS_AHEAD = 16, VALUES_AHEAD = 8, LOG_BATCH = 16 };
 CRN_INLINE void look_ahead_in_log(const struct crn_log_chunk *chunk, size_t i) {
     if (i + FIELDS_AHEAD < chunk->count) CRN_PREFETCH(chunk->entries[i + FIELDS_AHEAD].field);
     if (i + VALUES_AHEAD >= chunk->count) return;
@@ -327,7 +338,7 @@ CRN_INLINE void count_chunk(struct crn_worker *worker, struct crn_log_chunk *chu
     /* Several entries before what they promote is drained: a list is followed one object at a
      * time, several of them side by side. */
     for (size_t i = 0; i < chunk->count;) {
-        size_t end = crn_min(i + BATCH, chunk->count);
+        size_t end = crn_min(i + LOG_BATCH, chunk->count);
         for (; i < end; i++) {
             look_ahead_in_log(chunk, i);
             count_logged(worker, &chunk->entries[i], is_alone);

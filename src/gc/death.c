@@ -193,21 +193,20 @@ static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct row
     row->freed++;
 }
 
-/* Their last counts are this worker's to take. Where a slice is asked to stop amid them, the rest
- * keep theirs and are queued again: each may have thousands of fields. */
+/* Their last counts are this worker's to take; those behind a wide one keep theirs and are queued
+ * again. */
 CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigned count,
                         enum mode mode) {
     struct row row = {.block = NULL, .heap = NULL};
     for (unsigned i = 0; i < count; i++) {
         char *object = objects[i];
-        if (mode == IN_SLICE &&
-            CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
-            crn_push(&worker->decrements, object);
-            continue;
-        }
         struct crn_block *block = crn_block_of_start(object);
         if (block != row.block) begin_row(worker, &row, block, mode);
         if (CRN_UNLIKELY(row.fate != FREED || !row.is_plain)) {
+            if (CRN_UNLIKELY(crn_is_wide(block))) {
+                crn_put_back(&worker->decrements, objects + i + 1, count - i - 1);
+                count = i + 1;
+            }
             let_die_otherwise(worker, &row, object);
             continue;
         }
@@ -248,16 +247,16 @@ CRN_INLINE bool is_last_count(char *object, bool is_alone) {
  * since the step before: the counts; of those whose last count it was the blocks' descriptors;
  * their fields, if they have any. Each miss may be a walk of page tables too, so what is not read
  * is not fetched. */
-enum { BATCH = 64 };
+enum { DEATH_BATCH = 64 };
 struct dying {
-    char *objects[BATCH];
+    char *objects[DEATH_BATCH];
     unsigned count;
 };
 
 /* Takes a batch off the queue, and leaves in `dying` the objects whose last count it took. Returns
  * how many decrements the batch had. */
 CRN_INLINE unsigned take_batch(struct crn_stack *queue, struct dying *dying, bool is_alone) {
-    unsigned taken = (unsigned)crn_min(queue->count, BATCH), count = 0;
+    unsigned taken = (unsigned)crn_min(queue->count, DEATH_BATCH), count = 0;
     queue->count -= taken;
     char **batch = (char **)&queue->items[queue->count];
     for (unsigned i = 0; i < taken; i++) CRN_PREFETCH(crn_count_of(batch[i]));
@@ -366,6 +365,8 @@ enum { SLICE_STEPS = 2048 };
 static bool slice(struct crn_worker *worker) {
     struct dying dying;
     struct crn_stack *queue = &worker->decrements;
+    /* A stop waits for one batch: the fields of 64 slots, or those of one wide object up to what
+     * large.c takes apart. */
     for (unsigned steps = 0; queue->count && steps < SLICE_STEPS;) {
         steps += take_batch(queue, &dying, true);
         let_die(worker, dying.objects, dying.count, IN_SLICE);

@@ -14,7 +14,8 @@
  *     Untyped pages that were written or are new are scanned, and hold what they name; untyped.c.
  *  4. Objects rooted at the last epoch and not now queue a decrement.
  *  5. Young objects with extras that nobody counted are dead: they are told. Other dead young
- * objects are never touched: their slots' counts are zero and their blocks' records end here.
+ * objects are never touched: their slots' counts are zero. Blocks are settled: what was promoted in
+ * them counts as live, and their records end.
  *  6. Decrements. Who reaches zero gives up its fields in turn; its count is written last. An epoch
  * that was asked for applies all of them; else they are left to slices between the epochs
  * (death.c). Increments come before decrements, so that no count falls to zero that should not.

@@ -35,6 +35,8 @@ enum { CRN_NEAR = 8 };
 struct crn_near {
     char *low; /* its young slots; `bytes` of them, 0: no block */
     size_t bytes;
+    uintptr_t fields_low; /* fields that lie here may refer there; others are checked */
+    size_t fields_bytes;
     uint64_t map; /* of the type, where the fields are plain */
     struct crn_block *block;
     uint32_t reciprocal, slot_size;
@@ -74,7 +76,7 @@ struct crn_gc {
     struct crn_lock world;
     int cancel_state; /* of the thread that holds `world`, as it was before */
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
-    struct crn_stack deferred;                  /* for one worker alone; see count.c */
+    struct crn_stack deferred;                  /* for one worker alone; see death.c */
     /* Large objects that die piece by piece, and those that are done; see large.c. */
     struct crn_stack dismantled, emptied;
     bool has_stale_pages;              /* atomic while several work */
@@ -112,6 +114,17 @@ extern struct crn_gc crn_gc;
 CRN_INLINE void crn_push(struct crn_stack *stack, void *item) {
     CAIRN_REQUIRE(stack->count < stack->capacity, "the collector's worklist is full");
     stack->items[stack->count++] = item;
+}
+
+/* Worklists are taken in batches, so that memory comes for several objects at once. One that is too
+ * large for a slot may have very many fields, and ends its batch: what lies behind it goes back
+ * first, under what its fields lead to. So children are taken while they are in the cache, no list
+ * holds the fields of a batch of such objects, and other workers can be given the rest. */
+CRN_INLINE bool crn_is_wide(const struct crn_block *block) {
+    return !block->slot_size && block->content == CRN_EXACT;
+}
+CRN_INLINE void crn_put_back(struct crn_stack *stack, char *const *items, unsigned count) {
+    for (unsigned i = 0; i < count; i++) crn_push(stack, items[i]);
 }
 
 /* stop.c: the caller holds the world lock and is in a no-stop section. */

@@ -93,7 +93,7 @@ static void flush_recent(const struct crn_worker *worker) {
 
 /* The worklist holds marked objects; the lowest bit tells those that a field led to, whose stuck
  * count has yet to be looked at: by then it has come from memory. */
-enum { MET_BY_FIELD = 1, BATCH = 64 };
+enum { MET_BY_FIELD = 1, MARK_BATCH = 64 };
 
 /* Who works alone looks every so many batches whether a helper has come meanwhile, and stops there:
  * the rest is done together. */
@@ -152,11 +152,8 @@ static void mark_untyped(char *object) {
     crn_scan_words(object, object + crn_object_used(block, object), mark_word, &crn_gc.workers[0]);
 }
 
-CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) {
-    bool is_met = (uintptr_t)item & MET_BY_FIELD;
-    char *object = item - is_met;
-    if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) note_stuck_field(worker, object);
-    struct crn_block *block = crn_block_of_start(object);
+CRN_INLINE void mark_from(struct crn_worker *worker, const struct crn_block *block, char *object,
+                          bool is_alone) {
     if (block->content == CRN_EXACT)
         crn_each_field(block, object, is_alone ? mark_field_alone : mark_field_together, worker);
     else if (block->content == CRN_UNTYPED && is_alone)
@@ -166,19 +163,31 @@ CRN_INLINE void mark_from(struct crn_worker *worker, char *item, bool is_alone) 
 }
 
 CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
-    char *batch[BATCH];
+    char *batch[MARK_BATCH];
     struct crn_stack *grey = &worker->grey;
     for (unsigned steps = 1; grey->count || crn_team_take(grey); steps++) {
         if (is_alone && steps % ALONE_STEPS == 0 && crn_team_has_others()) break;
         if (!is_alone && CRN_UNLIKELY(crn_team_is_hungry())) crn_team_share(grey);
-        unsigned taken = (unsigned)crn_min(grey->count, BATCH);
+        unsigned taken = (unsigned)crn_min(grey->count, MARK_BATCH);
         grey->count -= taken;
         for (unsigned i = 0; i < taken; i++) {
             batch[i] = grey->items[grey->count + i];
             CRN_PREFETCH_READ(crn_count_of(batch[i]));
             CRN_PREFETCH_READ(batch[i]);
         }
-        for (unsigned i = 0; i < taken; i++) mark_from(worker, batch[i], is_alone);
+        for (unsigned i = 0; i < taken; i++) {
+            bool is_met = (uintptr_t)batch[i] & MET_BY_FIELD;
+            char *object = batch[i] - is_met;
+            if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) {
+                note_stuck_field(worker, object);
+            }
+            const struct crn_block *block = crn_block_of_start(object);
+            if (CRN_UNLIKELY(crn_is_wide(block))) {
+                crn_put_back(grey, batch + i + 1, taken - i - 1);
+                taken = i + 1;
+            }
+            mark_from(worker, block, object, is_alone);
+        }
     }
     flush_recent(worker);
 }

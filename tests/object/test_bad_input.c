@@ -227,6 +227,34 @@ static void interior_reference_is_reported_at_the_count(void **state) {
     }
 }
 
+/* Two objects of one block: the second is counted after the collector has come to know the block by
+ * the first, which its own heap refers to. */
+static NodeRef *own_row, *other_row;
+
+static void make_crossing(void) {
+    Node *first = cairn_new_in(cairn_heap_of(other_row), Node);
+    Node *second = cairn_new_in(cairn_heap_of(other_row), Node);
+    cairn_set(&other_row[0], first);
+    cairn_set(&own_row[0], second);
+}
+
+static int cross_heaps(long is_allowed) {
+    cairn_heap *other = is_allowed ? cairn_heap_of(cairn_new(Node)) : make_small_heap();
+    own_row = cairn_new_array(NodeRef, 1);
+    other_row = cairn_new_array_in(other, NodeRef, 1);
+    cairn_collect(CAIRN_COUNT);
+    run_apart(make_crossing);
+    cairn_collect(CAIRN_COUNT);
+    return 0;
+}
+
+static void reference_to_another_heap_is_reported_at_the_count(void **state) {
+    (void)state;
+    assert_int_equal(run_child(cross_heaps, true), 0);
+    assert_true(is_one_report(run_child(cross_heaps, false)));
+    assert_non_null(strstr(child_output, "crosses heaps"));
+}
+
 /* ---- The environment
  * -----------------------------------------------------------------------------
  */
@@ -500,6 +528,7 @@ int main(void) {
         cmocka_unit_test(what_is_no_object_is_reported),
         cmocka_unit_test(questions_about_what_is_no_object_have_answers),
         cmocka_unit_test(interior_reference_is_reported_at_the_count),
+        cmocka_unit_test(reference_to_another_heap_is_reported_at_the_count),
         cmocka_unit_test(bad_setting_is_named_with_an_example),
         cmocka_unit_test(limit_on_address_space_works_or_says_why_not),
         cmocka_unit_test(full_heap_gives_null_and_goes_on),

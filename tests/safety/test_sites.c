@@ -9,6 +9,8 @@
 #include "../test.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 void *plain_node(void); /* plain.c: no sites */
@@ -138,12 +140,39 @@ static void plain_file_is_not_credited_with_old_sites(void **state) {
     assert_site(cairn_new(Node), __func__, __LINE__, (int)gettid());
 }
 
+/* No room for a word per granule of a region. */
+static void report_says_that_sites_lack_room(void **state) {
+    (void)state;
+    if (CAIRN_TSAN_ || CAIRN_ASAN_) skip(); /* they need address space themselves */
+    cairn_heap *heap = make_small_heap();
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0;
+    assert_true(file && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = before;
+    limit.rlim_cur = pages * (size_t)sysconf(_SC_PAGESIZE) + ((size_t)16 << 20);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    size_t bytes = (size_t)32 << 20;
+    void *space = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    Node *node = space == MAP_FAILED ? cairn_new_in(heap, Node) : NULL;
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    if (space != MAP_FAILED) { /* an emulator keeps its own address space out of the limit */
+        munmap(space, bytes);
+        skip();
+    }
+    const char *said = allocated(node);
+    if (!strstr(said, "allocated: not recorded; no address space for sites")) fail_msg("%s", said);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_macro_records_its_site),
         cmocka_unit_test(nested_allocations_have_their_own_sites),
         cmocka_unit_test(site_names_the_allocating_thread),
         cmocka_unit_test(plain_file_is_not_credited_with_old_sites),
+        cmocka_unit_test(report_says_that_sites_lack_room), /* the last: from then on all say so */
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
