@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reports of broken contracts. Formats into the stack and writes with write(2): a report may come
- * from a signal handler, from inside malloc or with any lock held.
+ * Reports of broken contracts. Formats into the stack and writes by one system call: a report may
+ * come from a signal handler, from inside malloc or with any lock held, and the function of libc is
+ * one that Cairn stands in front of.
  */
+#define _GNU_SOURCE
 #include "base/base.h"
 
 #include <pthread.h>
@@ -10,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static void (*fail_handler)(const char *report, void *context);
@@ -31,10 +35,9 @@ _Noreturn void crn_fail(const char *format, ...) {
     if (fail_handler) fail_handler(text, fail_context);
     /* Not cancelled at the write: locks may be held and the world stopped. */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-    static const char prefix[] = "cairn: ";
-    ssize_t ignored = write(STDERR_FILENO, prefix, sizeof(prefix) - 1);
+    static char prefix[] = "cairn: ";
     text[length] = '\n';
-    ignored += write(STDERR_FILENO, text, (size_t)length + 1);
-    (void)ignored;
+    struct iovec parts[] = {{prefix, sizeof(prefix) - 1}, {text, (size_t)length + 1}};
+    syscall(SYS_writev, STDERR_FILENO, parts, 2);
     abort();
 }

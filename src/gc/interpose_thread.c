@@ -29,7 +29,12 @@ static void *look_up(const char *name) {
     if (strncmp(name, "pthread_cond_", 13) == 0) call = dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2");
 #endif
     if (!call) call = dlsym(RTLD_NEXT, name);
-    CAIRN_REQUIRE(call, "libc has no %s", name);
+    CAIRN_REQUIRE(call,
+                  "no %s behind Cairn's own\n"
+                  "  what: a program without a dynamic linker, or a libc that lacks it\n"
+                  "  next step: link without -static, or to a Cairn configured with "
+                  "-DCAIRN_INTERPOSE=OFF",
+                  name);
     return call;
 }
 
