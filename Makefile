@@ -21,6 +21,7 @@ test:
 
 # The model program for SEEDS seeds in every preset and under every stress switch.
 soak:
+	@scripts/deps.sh test
 	@scripts/soak.sh $(PRESETS)
 
 bench:
