@@ -16,7 +16,8 @@
 #include "base/base.h"
 
 struct crn_lock {
-    uint32_t state; /* 0 free, 1 held, 2 held and awaited; atomic */
+    uint32_t state;    /* 0 free, 1 held, 2 held and awaited; atomic */
+    uint32_t spinning; /* who waits and does not sleep yet; atomic */
 };
 
 /* Sleeps while *word == value; wakes `count` sleepers. Given by os/. */
@@ -39,6 +40,14 @@ CRN_INLINE void crn_lock_acquire(struct crn_lock *lock) {
 CRN_INLINE void crn_lock_release(struct crn_lock *lock) {
     if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) == 2)
         crn_futex_wake(&lock->state, 1);
+}
+
+/* Who holds a lock for long lets those go first that need it for a moment: what it guards may be
+ * another when this returns. */
+void crn_lock_give_way(struct crn_lock *lock);
+CRN_INLINE bool crn_lock_is_wanted(const struct crn_lock *lock) {
+    return __atomic_load_n(&lock->spinning, __ATOMIC_RELAXED) ||
+           __atomic_load_n(&lock->state, __ATOMIC_RELAXED) == 2;
 }
 
 #endif

@@ -109,7 +109,9 @@ void crn_count_kill(struct crn_block *block, char *object) {
 /* ---- Where they die -----------------------------------------------------------------------------
  *
  * Neighbours often die together: what is asked of a block is asked once for all that die there in a
- * row, and its figures are settled when another one comes. A slice holds the heap's lock meanwhile.
+ * row, and its figures are settled when another one comes. A slice holds the heap's lock meanwhile,
+ * and gives way between two deaths to a thread that needs a block: waking one that had gone to
+ * sleep would take longer than the whole batch.
  */
 
 enum fate { FREED, ASKED, EMPTIED, POSTPONED, DEFERRED, DISMANTLED };
@@ -200,6 +202,11 @@ CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigne
     struct row row = {.block = NULL, .heap = NULL};
     for (unsigned i = 0; i < count; i++) {
         char *object = objects[i];
+        if (mode == IN_SLICE && row.block && CRN_UNLIKELY(crn_lock_is_wanted(&row.heap->lock))) {
+            end_row(worker, &row, mode);
+            row.block = NULL; /* another thread may have acquired it since */
+            crn_lock_give_way(&row.heap->lock);
+        }
         struct crn_block *block = crn_block_of_start(object);
         if (block != row.block) begin_row(worker, &row, block, mode);
         if (CRN_UNLIKELY(row.fate != FREED || !row.is_plain)) {

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * The lock under contention: what it guards is never torn, and every sleeper is woken.
+ * The lock under contention: what it guards is never torn, every sleeper is woken, and a holder
+ * that gives way lets others have it.
  */
 #include "../test.h"
 
 #include "base/lock.h"
+
+#include <sched.h>
 
 enum { THREADS = 4, TURNS = 50000 };
 
@@ -44,10 +47,37 @@ static void held_lock_is_not_taken_twice(void **state) {
     crn_lock_release(&lock);
 }
 
+static bool had_it;
+
+static void *want(void *argument) {
+    crn_lock_acquire(&lock);
+    had_it = true;
+    crn_lock_release(&lock);
+    return argument;
+}
+
+/* Waits for the other, which spins or sleeps by then, and for that alone. */
+static void holder_gives_way(void **state) {
+    (void)state;
+    for (int i = 0; i < 200; i++) {
+        had_it = false;
+        crn_lock_acquire(&lock);
+        assert_false(crn_lock_is_wanted(&lock));
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, want, NULL), 0);
+        while (!crn_lock_is_wanted(&lock)) sched_yield();
+        while (!had_it) crn_lock_give_way(&lock);
+        crn_lock_release(&lock);
+        pthread_join(thread, NULL);
+        assert_false(crn_lock_is_wanted(&lock));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lock_excludes_and_wakes),
         cmocka_unit_test(held_lock_is_not_taken_twice),
+        cmocka_unit_test(holder_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
