@@ -235,11 +235,11 @@ static void mark_finalizable(void) {
     while (due->count) {
         char *object = due->items[--due->count];
         crn_extra_dies(object, crn_block_of_start(object), CRN_DEATH_BY_TRACE);
+        /* The held count. If it makes the count stuck it is the first of the tally: no marked
+         * object refers to this one yet. */
         uint8_t *count = crn_count_of(object);
-        if (*count == 255)
-            note_stuck(object, 1);
-        else
-            ++*count; /* the held count */
+        if (*count != 255) ++*count;
+        if (*count == 255) note_stuck(object, 1);
         mark(object);
     }
     drain_marks();

@@ -7,14 +7,16 @@
 
 typedef struct File File;
 typedef cairn_ref(File) FileRef;
+typedef cairn_ref(FileRef) FilesRef;
 struct File {
     FileRef other;
+    FilesRef all;
     NodeRef data;
     cairn_weak weak;
     long number;
 };
 static void finalize(void *object);
-CAIRN_TYPE_WITH(File, (.finalize = finalize), other, data, CAIRN_WEAK(weak));
+CAIRN_TYPE_WITH(File, (.finalize = finalize), other, all, data, CAIRN_WEAK(weak));
 
 static int finalized, cleaned;
 static void (*on_finalize)(File *file);
@@ -147,6 +149,40 @@ static void look_at_the_stored(void) {
     assert_ptr_equal(cairn_weak_get(&files[1].p->weak), files[1].p);
     assert_null(cairn_weak_get(&weak));
     cairn_set(&files[1], NULL);
+}
+
+/* Its count and the one that the finalizer holds meet the largest that a count can be. */
+enum { REFERENCES_MOST = 257 };
+static FileRef *named; /* an array of references to one file, which its finalizer stored */
+static int reference_count;
+static void store_all(File *file) {
+    named = cairn_load(&file->all);
+}
+static void make_named_often(void) {
+    files = cairn_new_array(FileRef, REFERENCES_MOST);
+    File *file = cairn_new(File);
+    cairn_set(&file->all, files);
+    for (int i = 0; i < reference_count; i++) cairn_set(&files[i], file);
+}
+static void leave_one(void) {
+    for (int i = 1; i < REFERENCES_MOST; i++) cairn_set(&named[i], NULL);
+}
+
+static void stored_object_keeps_its_count(void **state) {
+    (void)state;
+    on_finalize = store_all;
+    for (reference_count = 250; reference_count <= REFERENCES_MOST; reference_count++) {
+        finalized = 0;
+        run_apart(make_named_often);
+        live_after(CAIRN_COUNT);
+        files = NULL;
+        wait_for(&finalized, 1);
+        live_after(CAIRN_COUNT);
+        run_apart(leave_one);
+        live_after(CAIRN_COUNT);
+        if (cairn_count(named[0].p) == 0) fail_msg("gone with %d references", reference_count);
+        named = NULL;
+    }
 }
 
 static void finalizer_may_store_the_object(void **state) {
@@ -366,6 +402,7 @@ int main(void) {
         cmocka_unit_test_setup(finalizers_run_in_cycles, setup),
         cmocka_unit_test_setup(finalizer_sees_what_the_object_holds, setup),
         cmocka_unit_test_setup(finalizer_may_store_the_object, setup),
+        cmocka_unit_test_setup(stored_object_keeps_its_count, setup),
         cmocka_unit_test_setup(finalizer_may_use_the_heap, setup),
         cmocka_unit_test_setup(finalizer_may_delete_its_object, setup),
         cmocka_unit_test_setup(delete_runs_the_finalizer, setup),
