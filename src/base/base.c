@@ -33,7 +33,7 @@ _Noreturn void crn_fail(const char *format, ...) {
     if (length < 0) length = 0;
     if ((size_t)length > sizeof(text) - 2) length = (int)sizeof(text) - 2;
     if (fail_handler) fail_handler(text, fail_context);
-    /* Not cancelled at the write: locks may be held and the world stopped. */
+    /* Not cancelled meanwhile: locks may be held and the world stopped. */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     static char prefix[] = "cairn: ";
     text[length] = '\n';

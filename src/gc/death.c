@@ -114,6 +114,7 @@ void crn_count_kill(struct crn_block *block, char *object) {
  * sleep would take longer than the whole batch.
  */
 
+/* Up to EMPTIED fields are given up at once. */
 enum fate { FREED, ASKED, EMPTIED, POSTPONED, DEFERRED, DISMANTLED };
 struct row {
     struct crn_block *block; /* NULL: none yet */
@@ -196,10 +197,11 @@ static CRN_NOINLINE void let_die_otherwise(struct crn_worker *worker, struct row
 }
 
 /* Their last counts are this worker's to take; those behind a wide one keep theirs and are queued
- * again. */
-CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigned count,
-                        enum mode mode) {
+ * again. Returns how many these were. */
+CRN_INLINE unsigned let_die(struct crn_worker *worker, char *const *objects, unsigned count,
+                            enum mode mode) {
     struct row row = {.block = NULL, .heap = NULL};
+    unsigned all = count;
     for (unsigned i = 0; i < count; i++) {
         char *object = objects[i];
         if (mode == IN_SLICE && row.block && CRN_UNLIKELY(crn_lock_is_wanted(&row.heap->lock))) {
@@ -210,7 +212,7 @@ CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigne
         struct crn_block *block = crn_block_of_start(object);
         if (block != row.block) begin_row(worker, &row, block, mode);
         if (CRN_UNLIKELY(row.fate != FREED || !row.is_plain)) {
-            if (CRN_UNLIKELY(crn_is_wide(block))) {
+            if (CRN_UNLIKELY(row.fate <= EMPTIED && crn_is_wide(block))) {
                 crn_put_back(&worker->decrements, objects + i + 1, count - i - 1);
                 count = i + 1;
             }
@@ -226,6 +228,7 @@ CRN_INLINE void let_die(struct crn_worker *worker, char *const *objects, unsigne
     }
     end_row(worker, &row, mode);
     if (mode == IN_SLICE && row.heap) crn_lock_release(&row.heap->lock);
+    return all - count;
 }
 
 static void let_die_alone(struct crn_worker *worker, char *object) {
@@ -372,12 +375,12 @@ enum { SLICE_STEPS = 2048 };
 static bool slice(struct crn_worker *worker) {
     struct dying dying;
     struct crn_stack *queue = &worker->decrements;
-    /* A stop waits for one batch: the fields of 64 slots, or those of one wide object up to what
-     * large.c takes apart. */
+    /* A stop waits for one batch: the fields of 64 objects that are not wide, or those of one that
+     * is, up to what large.c takes apart. */
     for (unsigned steps = 0; queue->count && steps < SLICE_STEPS;) {
-        steps += take_batch(queue, &dying, true);
-        let_die(worker, dying.objects, dying.count, IN_SLICE);
         if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) break;
+        steps += take_batch(queue, &dying, true);
+        steps -= let_die(worker, dying.objects, dying.count, IN_SLICE);
     }
     if (!queue->count) crn_large_step(worker);
     free_emptied(worker);

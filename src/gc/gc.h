@@ -116,12 +116,15 @@ CRN_INLINE void crn_push(struct crn_stack *stack, void *item) {
     stack->items[stack->count++] = item;
 }
 
-/* Worklists are taken in batches, so that memory comes for several objects at once. One that is too
- * large for a slot may have very many fields, and ends its batch: what lies behind it goes back
- * first, under what its fields lead to. So children are taken while they are in the cache, no list
- * holds the fields of a batch of such objects, and other workers can be given the rest. */
+/* Worklists are taken in batches, so that memory comes for several objects at once. One that may
+ * have many fields ends its batch: what lies behind it goes back first, under what its fields lead
+ * to. So children are taken while they are in the cache, no list holds the fields of a batch of
+ * such objects, other workers can be given the rest, and a slice comes to its next look for a stop.
+ */
+enum { CRN_WIDE_BYTES = 4096 };
 CRN_INLINE bool crn_is_wide(const struct crn_block *block) {
-    return !block->slot_size && block->content == CRN_EXACT;
+    return block->content == CRN_EXACT && (block->is_sized || !block->type->is_mapped) &&
+           crn_object_bytes(block) >= CRN_WIDE_BYTES;
 }
 CRN_INLINE void crn_put_back(struct crn_stack *stack, char *const *items, unsigned count) {
     for (unsigned i = 0; i < count; i++) crn_push(stack, items[i]);

@@ -4,12 +4,14 @@
  *
  * A pause costs its roots, so much per promoted byte and so much per logged store. Each epoch
  * measures what its work cost and how much of the young memory survived; the next budget is what
- * fits the goal: budget_bytes = (0.47 goal - roots) * young / counting        within [floor,
- * ceiling] where counting is the pause without its roots, and 0.47 of the goal is aimed at, for
- * what survives varies: so the longest pauses of a hundred come out near the goal itself. The floor
- * keeps root scanning under 5 % of the time, by the rates of allocation and logging of the last
- * cycle; it may stretch the predicted pause to 1.5 times the goal and no further. The ceiling
- * bounds the young memory: 8 MiB, or an eighth of what is live.
+ * fits the aim,
+ *     budget_bytes = (aim - roots) * young / counting, within floor and ceiling,
+ * where counting is the pause without its roots. The aim is 0.47 of the goal, and at least 0.1 of
+ * it is left for counting: what survives varies, and with this aim the longest of a hundred pauses
+ * of bench/churn.c come out near the goal. A budget grows by half at most from epoch to epoch. The
+ * floor keeps root scanning under 5 % of the time, by the rates of allocation and logging of the
+ * last cycle; it may stretch the predicted pause to 1.5 times the goal and no further. The ceiling
+ * bounds the young memory: 8 MiB, or an eighth of what is live up to 64 MiB.
  *
  * A trace is due when the mature memory has grown to twice what the last trace left, 32 MiB at
  * least. Or when the blocks that hold something have, to 64 MiB at least, and most of them is

@@ -7,17 +7,18 @@
 #include "../test.h"
 #include "gc/gc.h"
 
-enum { ARRAYS = 300, FIELDS = 2500, MOST = 8 * FIELDS };
+enum { REFERENCES = 400000, MOST = 40000 };
 typedef cairn_ref(NodeRef) ArrayRef;
 
 static ArrayRef *table;
+static size_t field_count, array_count;
 
 static void make_arrays(void) {
-    table = cairn_new_array(ArrayRef, ARRAYS);
-    for (size_t i = 0; i < ARRAYS; i++) {
-        NodeRef *array = cairn_new_array(NodeRef, FIELDS);
+    table = cairn_new_array(ArrayRef, array_count);
+    for (size_t i = 0; i < array_count; i++) {
+        NodeRef *array = cairn_new_array(NodeRef, field_count);
         cairn_set(&table[i], array);
-        for (size_t k = 0; k < FIELDS; k++) {
+        for (size_t k = 0; k < field_count; k++) {
             cairn_set(&array[k], cairn_make(Node, .value = (long)k));
         }
     }
@@ -36,16 +37,22 @@ static void expect_short_lists(void) {
     }
 }
 
+/* In slots, the first of which are not wide; in blocks of their own. */
+static const size_t field_counts[] = {500, 520, 1000, 2000, 2500, 30000};
+
 static void wide_objects_are_done_one_by_one(void **state) {
     (void)state;
-    run_apart(make_arrays);
-    uint64_t with_arrays = live_after(CAIRN_COUNT);
-    collect_and_clean(CAIRN_TRACE);
-    expect_short_lists();
-    table = NULL;
-    uint64_t without = live_after(CAIRN_COUNT);
-    assert_true(with_arrays - without > (ARRAYS - 10) * FIELDS);
-    expect_short_lists();
+    for (size_t i = 0; i < sizeof(field_counts) / sizeof(*field_counts); i++) {
+        field_count = field_counts[i];
+        array_count = REFERENCES / field_count;
+        run_apart(make_arrays);
+        uint64_t with_arrays = live_after(CAIRN_COUNT);
+        collect_and_clean(CAIRN_TRACE);
+        table = NULL;
+        uint64_t without = live_after(CAIRN_COUNT);
+        assert_true(with_arrays - without > REFERENCES / 2);
+        expect_short_lists();
+    }
 }
 
 int main(void) {
