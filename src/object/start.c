@@ -80,6 +80,7 @@ static void read_environment(void) {
     crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
     crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
+    crn_os_use_huge_pages(read_flag("CAIRN_HUGE_PAGES", crn_os_huge_pages_are_usual()));
     /* ThreadSanitizer has a state of each thread ready only in its own interceptors. */
     crn_settings.is_passive = !read_flag("CAIRN_INTERPOSE", true) || crn_os_has_thread_sanitizer();
     if (read_number("CAIRN_SIGNAL", byte_units, 1, "23", &value)) {

@@ -20,9 +20,13 @@ bool crn_os_commit(void *address, size_t bytes);   /* make writable */
 void crn_os_decommit(void *address, size_t bytes); /* give the pages back; reads no more */
 void crn_os_purge(void *address, size_t bytes);    /* give the pages back; stays writable, zero */
 void crn_os_release(void *address, size_t bytes);  /* unmap */
-void crn_os_huge(void *address, size_t bytes);     /* ask for huge pages */
-size_t crn_os_address_limit(void);                 /* of RLIMIT_AS in bytes, SIZE_MAX if none */
-size_t crn_os_resident(void);                      /* of the process in bytes */
+/* Where it pays: asks for huge pages, if they are to be used at all. Usual are they where the
+ * system gives them to who does not ask: elsewhere clearing them may cost more than they save. */
+void crn_os_huge(void *address, size_t bytes);
+void crn_os_use_huge_pages(bool use);
+bool crn_os_huge_pages_are_usual(void);
+size_t crn_os_address_limit(void); /* of RLIMIT_AS in bytes, SIZE_MAX if none */
+size_t crn_os_resident(void);      /* of the process in bytes */
 
 /* Whether the process runs under ThreadSanitizer, whatever this library was built with. */
 bool crn_os_has_thread_sanitizer(void);

@@ -283,6 +283,7 @@ static const struct {
     {"CAIRN_STRESS_STOP", "2000000"},
     {"CAIRN_STRESS_STOP", "1s"},
     {"CAIRN_RECLAIMER", "x"},
+    {"CAIRN_HUGE_PAGES", "2M"},
 };
 
 static int start_with_setting(long number) {
