@@ -9,10 +9,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <cairn/cairn.h>
 
@@ -52,6 +54,15 @@ __attribute__((unused)) static cairn_heap *make_small_heap(void) {
     cairn_heap *heap = NULL;
     assert_int_equal(cairn_heap_create(&options, &heap), CAIRN_OK);
     return heap;
+}
+
+/* In bytes, for limits a little above it. */
+__attribute__((unused)) static size_t address_space(void) {
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0;
+    if (!file || fscanf(file, "%lu", &pages) != 1) abort();
+    fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Overwrites what earlier calls left on the stack. */

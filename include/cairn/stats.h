@@ -32,8 +32,8 @@ typedef struct cairn_stats {
     uint64_t freed_by_delete_bytes, freed_by_delete_objects; /* deleted, the slot free again */
     uint64_t epochs, traces;
     uint64_t pause_ns_min, pause_ns_median, pause_ns_p99, pause_ns_max; /* counting epochs */
-    uint64_t pause_ns_total,
-        root_ns_total; /* of all epochs, without traces; of it scans of roots */
+    uint64_t pause_ns_total; /* of all epochs, without traces */
+    uint64_t root_ns_total;  /* of it the scans of roots */
     uint64_t trace_ns_max;
     uint64_t free_in_blocks_bytes; /* slots for more of the same type */
     uint64_t free_blocks_bytes;

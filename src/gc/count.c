@@ -266,8 +266,8 @@ CRN_INLINE void count_fields(struct crn_worker *worker, char *object, bool is_al
         crn_each_field(block, object, is_alone ? log_field_alone : log_field_together, worker);
 }
 
-/* In batches, so that objects come from memory side by side. They are slots: the fields of objects
- * too large for one were all logged. */
+/* In batches, so that objects come from memory side by side. Exact ones are slots: the fields
+ * of those too large for one were all logged. */
 CRN_INLINE void drain_grey(struct crn_worker *worker, bool is_alone) {
     char *batch[GREY_BATCH];
     struct crn_stack *grey = &worker->grey;

@@ -398,14 +398,6 @@ static void full_heap_gives_null_and_goes_on(void **state) {
     if (status != 0) fail_msg("status %#x: %s", (unsigned)status, child_output);
 }
 
-static size_t address_space(void) {
-    FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long pages = 0;
-    if (!file || fscanf(file, "%lu", &pages) != 1) abort();
-    fclose(file);
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
-}
-
 /* From here on no mapping succeeds: what an epoch needs it must have, or do without. */
 static int lose_address_space(long is_stressed) {
     if (is_stressed) setenv("CAIRN_STRESS", "50", 1);

@@ -145,14 +145,10 @@ static void report_says_that_sites_lack_room(void **state) {
     (void)state;
     if (CAIRN_TSAN_ || CAIRN_ASAN_) skip(); /* they need address space themselves */
     cairn_heap *heap = make_small_heap();
-    FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long pages = 0;
-    assert_true(file && fscanf(file, "%lu", &pages) == 1);
-    fclose(file);
     struct rlimit before, limit;
     assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
     limit = before;
-    limit.rlim_cur = pages * (size_t)sysconf(_SC_PAGESIZE) + ((size_t)16 << 20);
+    limit.rlim_cur = address_space() + ((size_t)16 << 20);
     assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
     size_t bytes = (size_t)32 << 20;
     void *space = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
