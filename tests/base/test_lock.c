@@ -3,6 +3,7 @@
  * The lock under contention: what it guards is never torn, every sleeper is woken, and a holder
  * that gives way lets others have it.
  */
+#define _GNU_SOURCE /* sched_getaffinity */
 #include "../test.h"
 
 #include "base/lock.h"
@@ -73,11 +74,31 @@ static void holder_gives_way(void **state) {
     }
 }
 
+/* Who spins tells so, and is seen before it sleeps: in one of many tries. */
+static void spinning_is_wanting(void **state) {
+    (void)state;
+    cpu_set_t processors;
+    if (sched_getaffinity(0, sizeof(processors), &processors) != 0) skip();
+    if (CPU_COUNT(&processors) == 1) skip();
+    bool has_spun = false;
+    for (int i = 0; i < 10000 && !has_spun; i++) {
+        crn_lock_acquire(&lock);
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, want, NULL), 0);
+        while (!crn_lock_is_wanted(&lock)) CRN_PAUSE();
+        has_spun = __atomic_load_n(&lock.state, __ATOMIC_RELAXED) == 1;
+        crn_lock_release(&lock);
+        pthread_join(thread, NULL);
+    }
+    assert_true(has_spun);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lock_excludes_and_wakes),
         cmocka_unit_test(held_lock_is_not_taken_twice),
         cmocka_unit_test(holder_gives_way),
+        cmocka_unit_test(spinning_is_wanting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
