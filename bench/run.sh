@@ -113,7 +113,7 @@ measure() { # table, peer, program, arguments
         fail "$table: $binary is not built"
         return
     fi
-    timeout $RUN_LIMIT_S /usr/bin/time -q -o "$RESULTS/time" -f 'wall_s=%e rss_kib=%M' \
+    timeout $RUN_LIMIT_S /usr/bin/time -q -o "$RESULTS/time" -f 'wall_s=%e rss_kib=%M cpu_s=%U+%S' \
         env ${preload:+"LD_PRELOAD=$preload"} "$binary" "$@" >"$RESULTS/out" 2>"$RESULTS/err"
     status=$?
     if [ $status -ne 0 ]; then
@@ -128,6 +128,12 @@ record() { # table, peer; key=value words on stdin
         for (i = 1; i <= NF; i++) {
             if (split($i, pair, "=") != 2) continue
             if (pair[1] == "rss_kib") { pair[1] = "rss_mib"; pair[2] /= 1024 }
+            if (pair[1] == "wall_s") wall_s = pair[2]
+            if (pair[1] == "cpu_s") {
+                split(pair[2], part, "+")
+                pair[1] = "processors"
+                pair[2] = wall_s > 0 ? (part[1] + part[2]) / wall_s : 0
+            }
             print peer, pair[1], pair[2]
         }
     }' >>"$RESULTS/$1.figures"
@@ -268,8 +274,34 @@ run_churn() {
     churn_table churn "$(size 4194304 65536)" "$(size 30000000 200000)" "cairn $BY_HAND libgc go"
 }
 
+# What is left at 16 Mi slots of the steps/s at 4 Mi, through the same of glibc.
+fall_bar() {
+    local own peer
+    own=$(quotient "$(median churn16 cairn steps_per_s)" "$(median churn cairn steps_per_s)")
+    peer=$(quotient "$(median churn16 glibc steps_per_s)" "$(median churn glibc steps_per_s)")
+    echo "note: of the steps/s at a quarter of the slots cairn keeps ${own:-?}, glibc ${peer:-?}"
+    bar "falls no more than glibc (3 % are noise)" "$(quotient "$own" "$peer")" least 0.97
+}
+
 run_churn16() {
     churn_table churn16 "$(size 16777216 262144)" "$(size 30000000 400000)" "cairn $BY_HAND"
+    if [ -e "$RESULTS/churn.figures" ]; then fall_bar; fi
+}
+
+# Where one thread has a second processor to itself, the reclaimer works there: then two threads
+# share what one had. Without it the ratio tells of contention alone.
+note_reclaimer() { # slots, steps
+    local round
+    export CAIRN_RECLAIMER=0
+    for ((round = 1; round <= ROUNDS; round++)); do
+        measure one_alone cairn churn "$1" "$2" 1
+        measure two_alone cairn churn "$1" "$2" 2
+    done
+    unset CAIRN_RECLAIMER
+    echo "note: one thread of cairn uses $(median one_thread cairn processors) processors;" \
+        "without the reclaimer two threads are" \
+        "$(quotient "$(median two_alone cairn steps_per_s)" \
+            "$(median one_alone cairn steps_per_s)") of one"
 }
 
 run_threads() {
@@ -283,8 +315,11 @@ run_threads() {
             measure two_threads "$peer" churn "$slots" "$steps" 2
         done
     done
-    table one_thread "threads: one, $slots slots, $steps steps" steps_per_s longest_ms
-    table two_threads "threads: two, $slots slots and $steps steps each" steps_per_s longest_ms
+    table one_thread "threads: one, $slots slots, $steps steps" steps_per_s \
+        longest_ms processors
+    table two_threads "threads: two, $slots slots and $steps steps each" steps_per_s \
+        longest_ms processors
+    note_reclaimer "$slots" "$steps"
     if [ "$(nproc)" -lt 2 ]; then echo "note: a single processor: two threads cannot gain"; fi
     bar "two threads at least 1.7 of one" \
         "$(quotient "$(median two_threads cairn steps_per_s)" \
