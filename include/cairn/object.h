@@ -375,10 +375,13 @@ CAIRN_API void cairn_clear(void *object);
 /* Ends *variable now: runs its finalizer here, queues its cleanups, clears its weak references and
  * its fields, poisons the rest, and sets the variable (an lvalue, evaluated once) to a tombstone
  * that traps when touched. NULL is a no-op. The slot is free again at an epoch at which nothing,
- * counted, pinned or on a stack, refers to it. Deleting what is deleted, or what is no object, or a
- * pointer into one, is an error that reports and aborts; of two threads that delete one object at
- * once, one does. Any thread, finalizers included; no lock is held while it reports or finalizes.
- * Cost: some 200 ns, and the object's size.
+ * counted, pinned or on a stack, refers to it. A trace turns every field that still refers to it
+ * into a tombstone too (cairn_ref fields: words with tags, untyped memory and stacks keep the slot
+ * waiting); such a field may be copied and overwritten, but to store the variable is an error at
+ * the next epoch. Deleting what is deleted, or what is no object, or a pointer into one, is an
+ * error that reports and aborts; of two threads that delete one object at once, one does. Any
+ * thread, finalizers included; no lock is held while it reports or finalizes. Cost: some 200 ns,
+ * and the object's size.
  * cairn_delete_ref(&n->field): the same for what a field refers to; the field becomes the
  * tombstone. */
 #define cairn_delete(variable)                                                                     \
@@ -386,13 +389,9 @@ CAIRN_API void cairn_clear(void *object);
         __typeof__(variable) *cairn_d_ = &(variable);                                              \
         *cairn_d_ = (__typeof__(variable))cairn_delete_(CAIRN_ERASE_(*cairn_d_), CAIRN_SITE_);     \
     })
-#define cairn_delete_ref(link)                                                                     \
-    __extension__({                                                                                \
-        __typeof__(link) cairn_l_ = (link);                                                        \
-        void *cairn_t_ = cairn_delete_(CAIRN_ERASE_(cairn_l_->p), CAIRN_SITE_);                    \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(&cairn_l_->p), cairn_t_);                                \
-    })
+#define cairn_delete_ref(link) cairn_delete_ref_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_SITE_)
 CAIRN_API void *cairn_delete_(void *object, const char *file, const char *function, int line);
+CAIRN_API void cairn_delete_ref_(void **field, const char *file, const char *function, int line);
 
 /* Whether the pointer is a tombstone or names a deleted object whose slot still waits. */
 CAIRN_API bool cairn_is_deleted(const void *pointer);

@@ -62,7 +62,9 @@ static _Noreturn void report_bad_reference(const void *value, void **field) {
              owner && owner->slot_size ? (size_t)((char *)field - owner->base) % owner->slot_size
                                        : 0,
              owner ? owner->type->name : "root", (void *)field, value,
-             target ? "the middle of an object" : "where no object is");
+             crn_space_is_tombstone(value) ? "an object that was deleted before it was stored"
+             : target                      ? "the middle of an object"
+                                           : "where no object is");
 }
 
 static CRN_NOINLINE void check_first_count(char *object, const struct crn_block *block,
@@ -191,7 +193,8 @@ CRN_INLINE void increment_far(struct crn_worker *worker, char *value, void **fie
     enum crn_segment_kind kind = crn_segment_kind(value);
     if (CRN_UNLIKELY(kind != CRN_SEGMENT_BLOCKY)) {
         if (crn_is_foreign(value)) {
-            if (crn_space_is_reserved(value)) report_bad_reference(value, field);
+            bool is_bad = crn_space_is_reserved(value) || crn_space_is_variable_tombstone(value);
+            if (is_bad) report_bad_reference(value, field);
             return;
         }
         if (kind == CRN_SEGMENT_BODY) report_bad_reference(value, field);

@@ -303,7 +303,7 @@ static void apply_together(struct crn_worker *worker) {
 }
 
 /* What others have queued: volunteers that counted logs, or that met the deadline. */
-static bool gather_decrements(void) {
+bool crn_count_gather(void) {
     struct crn_stack *first = &crn_gc.workers[0].decrements;
     bool found = false;
     while (crn_team_take(first)) found = true;
@@ -343,7 +343,7 @@ void crn_count_decrements(uint64_t deadline_ns) {
     crn_gc.deadline_ns = deadline_ns;
     do {
         crn_team_run(apply_alone, apply_together);
-    } while (gather_decrements() && (!deadline_ns || crn_os_now_ns() < deadline_ns));
+    } while (crn_count_gather() && (!deadline_ns || crn_os_now_ns() < deadline_ns));
     apply_deferred(first);
     if (deadline_ns) return;
     while (crn_large_is_waiting()) {
@@ -413,7 +413,7 @@ void crn_count_help(uint64_t bytes) {
 }
 
 void crn_count_resume(uint64_t deadline_ns) {
-    gather_decrements();
+    crn_count_gather();
     struct crn_worker *first = &crn_gc.workers[0];
     while (crn_gc.husks.count) {
         crn_push(&first->decrements, crn_gc.husks.items[--crn_gc.husks.count]);

@@ -203,6 +203,7 @@ void crn_count_decrements(uint64_t deadline_ns);
 /* What waited for the stop: husks are queued again, what has extras dies. */
 void crn_count_resume(uint64_t deadline_ns);
 void crn_count_increment(void *object);
+bool crn_count_gather(void);  /* all workers' decrements, to the first; were there any? */
 void crn_defer(void *object); /* to crn_gc.deferred, by any worker */
 void crn_count_give_up(struct crn_block *block, char *object); /* queues what its fields hold */
 void crn_count_kill(struct crn_block *block, char *object);    /* a large young one that died */

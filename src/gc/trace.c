@@ -7,7 +7,8 @@
  * Marking is exact through types and conservative through untyped memory. The sweep takes two
  * passes: dead objects give back the counts that they hold on marked ones, then they are freed; in
  * one pass an object freed early could lose the fields that a later one still needs. Counts that
- * reached 255 are lowered to what marking met.
+ * reached 255 are lowered to what marking met. Fields that refer to deleted objects become
+ * tombstones.
  */
 #include "gc/count.h"
 
@@ -114,9 +115,30 @@ static void mark(char *object) {
     if (set_mark(object, true)) crn_push(&crn_gc.workers[0].grey, object);
 }
 
+/* Whether there is any deleted object whose slot waits. */
+static bool has_deleted;
+
+/* A field that refers to a deleted object becomes a tombstone, so that whoever follows it is told.
+ * Its count is a queued decrement from now on, which for this trace is as good as the field: the
+ * object stays marked, and goes by its counts. Where the count is stuck the field is as if it had
+ * never been. Deleted a moment ago and not yet buried, an object is left to the next trace; words
+ * with tags are left for good, they are the program's. Returns whether the field names nothing any
+ * more. */
+static CRN_NOINLINE bool bury_reference(struct crn_worker *worker, void **field, char *value) {
+    if (!crn_bit_get(crn_deleted_bit(value))) return false;
+    bool is_word = crn_any_tagged && crn_is_tagged_field(crn_block_of_interior(field), field);
+    void *tombstone = is_word ? NULL : crn_extra_tombstone(value);
+    if (!tombstone) return false;
+    *field = tombstone;
+    if (*crn_count_of(value) == 255) return true;
+    crn_push(&worker->decrements, value);
+    return false;
+}
+
 /* What a field of a mature object refers to in a heap has a count: the epoch saw to that. */
-CRN_INLINE void mark_value(struct crn_worker *worker, char *value, bool is_alone) {
+CRN_INLINE void mark_value(struct crn_worker *worker, void **field, char *value, bool is_alone) {
     if (!value || crn_is_foreign(value)) return;
+    if (CRN_UNLIKELY(has_deleted) && bury_reference(worker, field, value)) return;
     if (set_mark(value, is_alone)) {
         crn_push(&worker->grey, value + MET_BY_FIELD);
     } else if (CRN_UNLIKELY(*crn_count_of(value) == 255)) {
@@ -125,12 +147,10 @@ CRN_INLINE void mark_value(struct crn_worker *worker, char *value, bool is_alone
 }
 
 CRN_INLINE void mark_field_alone(void **field, void *value, void *worker) {
-    (void)field;
-    mark_value(worker, value, true);
+    mark_value(worker, field, value, true);
 }
 CRN_INLINE void mark_field_together(void **field, void *value, void *worker) {
-    (void)field;
-    mark_value(worker, value, false);
+    mark_value(worker, field, value, false);
 }
 
 /* A stuck count may have nothing behind it any more but the root. */
@@ -406,7 +426,10 @@ void crn_trace_run(void) {
     CRN_ASSERT(!crn_large_is_waiting() && crn_gc.emptied.count == 0);
     uint64_t started = crn_os_now_ns();
     uint64_t freed_by_count = crn_gc.freed_bytes;
-    is_tally_lost = false;
+    is_tally_lost = has_deleted = false;
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        has_deleted |= __atomic_load_n(&heap->waiting_objects, __ATOMIC_RELAXED) != 0;
+    }
     bool is_short = __atomic_load_n(&crn_gc.is_short, __ATOMIC_RELAXED);
     __atomic_store_n(&crn_team.is_tracing, true, __ATOMIC_RELAXED);
     crn_reclaim_help();
@@ -415,6 +438,7 @@ void crn_trace_run(void) {
     crn_extras_each_count(mark_counted);
     drain_marks();
     mark_finalizable();
+    crn_count_gather();
     crn_untyped_forget(is_marked);
     crn_untyped_each_held(note_held);
     give_back_all();

@@ -224,6 +224,14 @@ unsigned crn_extra_counts(const void *object) {
     return counts;
 }
 
+void *crn_extra_tombstone(const void *object) {
+    struct crn_shard *shard = crn_extras_lock(object);
+    const struct crn_extra *extra = crn_extra_find_locked(shard, object);
+    void *tombstone = extra ? extra->tombstone : NULL;
+    crn_extras_unlock(shard);
+    return tombstone;
+}
+
 /* ---- Ending a heap ---- */
 
 static bool is_in(const cairn_heap *heap, const void *address) {

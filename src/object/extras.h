@@ -45,6 +45,7 @@ struct crn_extra {
     void *object;
     struct cairn_weak_cell *cell;
     struct crn_cleanup *last_cleanup; /* of the ring, NULL if none */
+    void *tombstone;                  /* for fields, when the object is deleted and buried */
     uint32_t pin_count;
     uint8_t finalizer; /* enum crn_finalizer_state */
     bool is_news : 1;
@@ -79,6 +80,9 @@ void crn_extras_pace(void);
 struct crn_extra *crn_extras_news_take(void);
 /* While the world is stopped: visits every extra; `visit` may remove the one that it is given. */
 void crn_extras_each(void (*visit)(struct crn_extra *extra, void *context), void *context);
+/* While the world is stopped: what fields that refer to a deleted object are to hold instead, or
+ * NULL. */
+void *crn_extra_tombstone(const void *object);
 /* Whether an extra owns a count on its object besides those of fields and roots. */
 unsigned crn_extra_counts(const void *object);
 

@@ -251,6 +251,8 @@ CRN_INLINE bool crn_has_log_bits(const struct crn_block *block) {
 }
 
 bool crn_is_tagged_word(const struct crn_type *type, size_t word); /* of an element; type.c */
+/* Whether a field of an exact block is a CAIRN_WORD; type.c. */
+bool crn_is_tagged_field(const struct crn_block *owner, void **field);
 /* What `word`, read from a field of an exact block, refers to; type.c. */
 void *crn_tagged_value(const struct crn_block *owner, void **field, void *word);
 

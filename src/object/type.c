@@ -116,14 +116,18 @@ bool crn_is_tagged_word(const struct crn_type *type, size_t word) {
     return false;
 }
 
-void *crn_tagged_value(const struct crn_block *owner, void **field, void *word) {
+bool crn_is_tagged_field(const struct crn_block *owner, void **field) {
     const struct crn_type *type = owner->type;
-    if (!type->tagged_count) return word;
+    if (!type->tagged_count) return false;
     size_t offset = (size_t)((char *)field - owner->base);
     if (owner->slot_size) offset %= owner->slot_size;
-    if (type->has_flex && offset >= type->flex_offset) return word;
-    bool is_tagged = crn_is_tagged_word(type, offset % type->size / sizeof(void *));
-    return is_tagged ? crn_word_reference(type, (uintptr_t)word) : word;
+    if (type->has_flex && offset >= type->flex_offset) return false;
+    return crn_is_tagged_word(type, offset % type->size / sizeof(void *));
+}
+
+void *crn_tagged_value(const struct crn_block *owner, void **field, void *word) {
+    bool is_tagged = crn_is_tagged_field(owner, field);
+    return is_tagged ? crn_word_reference(owner->type, (uintptr_t)word) : word;
 }
 
 /* ---- Types --------------------------------------------------------------------------------------

@@ -90,13 +90,14 @@ static enum outcome claim(void *pointer, struct deletion *deletion) {
 
 /* The finalizer of an object that had died runs here too: its call finds that it is over. Cleanups
  * follow the finalizer. */
-static void finish(const struct deletion *deletion) {
+static void finish(const struct deletion *deletion, char *tombstone) {
     if (deletion->must_finalize) deletion->block->type->finalize(deletion->object);
     crn_enter();
     struct crn_shard *shard = crn_extras_lock(deletion->object);
     struct crn_extra *extra = crn_extra_find_locked(shard, deletion->object);
     if (deletion->must_finalize) extra->finalizer = CRN_FINALIZER_NONE;
     crn_cleanups_queue_locked(extra);
+    extra->tombstone = crn_graveyard_of_field(tombstone);
     crn_extras_unlock(shard);
     crn_leave();
     empty_object(deletion->block, deletion->object);
@@ -127,9 +128,14 @@ void *cairn_delete_(void *pointer, const char *file, const char *function, int l
                               .deleted_ns = crn_os_now_ns()};
     char *tombstone = crn_graveyard_bury(&grave);
     crn_leave();
-    finish(&deletion);
+    finish(&deletion, tombstone);
     cairn_keep(pointer);
     return tombstone;
+}
+
+void cairn_delete_ref_(void **field, const char *file, const char *function, int line) {
+    char *tombstone = cairn_delete_(*field, file, function, line);
+    cairn_store_(field, tombstone ? crn_graveyard_of_field(tombstone) : NULL);
 }
 
 bool cairn_is_deleted(const void *pointer) {

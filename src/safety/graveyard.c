@@ -2,10 +2,11 @@
  *
  * The graveyard: where tombstones point, and whose they are.
  *
- * A range of addresses that is never mapped and lies outside all heaps (space.c). Each deletion
- * takes the next stretch of it, longer than the object, so that every offset into the object and
- * one past its end lie in one stretch. Stretches have positions that only grow; address = graveyard
- * + position mod its size, and a stretch never wraps. A ring keeps the last RECORDS records,
+ * A range of addresses that is never mapped and lies outside all heaps (space.c), in two halves
+ * that mean the same: the lower for the variables that cairn_delete set, the upper for fields. Each
+ * deletion takes the next stretch of a half, longer than the object, so that every offset into the
+ * object and one past its end lie in one stretch. Stretches have positions that only grow; address
+ * = half + position mod its size, and a stretch never wraps. A ring keeps the last RECORDS records,
  * ascending by position, so a record is found by bisection.
  *
  * Readers take no lock, since a fault may come anywhere. A record carries the number of its
@@ -26,7 +27,7 @@ struct record {
 
 static struct crn_lock graves_lock; /* for writers */
 static char *graveyard;             /* atomic; NULL until open */
-static size_t graveyard_bytes;
+static size_t half_bytes;
 static uint64_t next_position;
 static struct record *records;
 static uint64_t last_number; /* atomic */
@@ -35,7 +36,7 @@ static bool open_locked(void) {
     if (!crn_space.graveyard) return false;
     if (!records) records = crn_meta_alloc(RECORDS * sizeof(*records));
     if (!records || !crn_report_init()) return false;
-    graveyard_bytes = crn_space.graveyard_bytes;
+    half_bytes = crn_space.grave_bytes;
     /* Release: who sees the graveyard sees its size and its records. */
     __atomic_store_n(&graveyard, crn_space.graveyard, __ATOMIC_RELEASE);
     return true;
@@ -50,14 +51,17 @@ bool crn_graveyard_open(void) {
 }
 
 bool crn_graveyard_has(const void *address) {
-    const char *low = __atomic_load_n(&graveyard, __ATOMIC_ACQUIRE);
-    return low && (uintptr_t)address - (uintptr_t)low < graveyard_bytes;
+    return __atomic_load_n(&graveyard, __ATOMIC_ACQUIRE) && crn_space_is_tombstone(address);
 }
 
-/* Of an object larger than a quarter of the graveyard only the beginning has its own stretch. */
+char *crn_graveyard_of_field(char *tombstone) {
+    return tombstone + half_bytes;
+}
+
+/* Of an object larger than a quarter of a half only the beginning has its own stretch. */
 static uint64_t take_stretch_locked(size_t bytes) {
-    size_t stretch = crn_round_up(crn_min(bytes, graveyard_bytes / 4) + 1, CRN_GRANULE);
-    size_t left = graveyard_bytes - (size_t)(next_position % graveyard_bytes);
+    size_t stretch = crn_round_up(crn_min(bytes, half_bytes / 4) + 1, CRN_GRANULE);
+    size_t left = half_bytes - (size_t)(next_position % half_bytes);
     if (left < stretch) next_position += left;
     uint64_t position = next_position;
     next_position += stretch;
@@ -80,7 +84,7 @@ char *crn_graveyard_bury(struct crn_grave *grave) {
     __atomic_store_n(&record->number, number, __ATOMIC_RELEASE);
     __atomic_store_n(&last_number, number, __ATOMIC_RELEASE);
     crn_lock_release(&graves_lock);
-    return graveyard + grave->position % graveyard_bytes;
+    return graveyard + grave->position % half_bytes;
 }
 
 /* The copy may be torn; the second look at the number tells. */
@@ -118,12 +122,12 @@ bool crn_graveyard_find(const void *address, struct crn_grave *grave, size_t *of
     struct crn_grave newest;
     if (last == 0 || !read_record(last, &newest)) return false;
     /* The lap in which the address was handed out last. */
-    uint64_t within = (uint64_t)((const char *)address - graveyard);
-    uint64_t end = newest.position + crn_min(newest.bytes, graveyard_bytes / 4) + 1;
-    uint64_t position = end - end % graveyard_bytes + within;
+    uint64_t within = (uint64_t)((const char *)address - graveyard) % half_bytes;
+    uint64_t end = newest.position + crn_min(newest.bytes, half_bytes / 4) + 1;
+    uint64_t position = end - end % half_bytes + within;
     if (position >= end) {
-        if (position < graveyard_bytes) return false;
-        position -= graveyard_bytes;
+        if (position < half_bytes) return false;
+        position -= half_bytes;
     }
     if (!find_at(position, last, grave)) return false;
     *offset = (size_t)(position - grave->position);

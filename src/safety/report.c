@@ -56,6 +56,11 @@ static void describe_code(uintptr_t at, char *text) {
 /* ---- Touching ---- */
 
 static _Noreturn void report_touch(const char *address, const void *context) {
+    static const char variable[] =
+        "the variable was set to a tombstone by that cairn_delete; do not use it after";
+    static const char field[] =
+        "the reference outlived the object: set it to NULL where the object "
+        "is deleted, or make it a cairn_weak";
     const char *access = crn_os_context_is_write(context) ? "write to" : "read of";
     char where[TEXT_BYTES], allocated[TEXT_BYTES], deleted[TEXT_BYTES];
     describe_code(crn_os_context_program_counter(context), where);
@@ -74,10 +79,10 @@ static _Noreturn void report_touch(const char *address, const void *context) {
              "  object: %p, a %s in the heap\n"
              "  allocated: %s\n"
              "  deleted: %s\n"
-             "  next step: the variable was set to a tombstone by that cairn_delete; do not use it "
-             "after",
+             "  next step: %s",
              access, grave.type, grave.bytes, offset, where, crn_os_thread_id(), grave.object,
-             grave.type, allocated, deleted);
+             grave.type, allocated, deleted,
+             crn_space_is_variable_tombstone(address) ? variable : field);
 }
 
 static void leave_sections(const ucontext_t *context) {

@@ -25,6 +25,7 @@ bool crn_graveyard_open(void); /* false without address space or memory */
 /* The object's tombstone. `position` is filled in. The graveyard is open. */
 char *crn_graveyard_bury(struct crn_grave *grave);
 bool crn_graveyard_has(const void *address);
+char *crn_graveyard_of_field(char *tombstone); /* from a variable's to the same for fields */
 /* Copies the record of the grave that an address lies in; false if it is too old. `offset` is into
  * the object. Takes no lock: may be called in a signal handler. */
 bool crn_graveyard_find(const void *address, struct crn_grave *grave, size_t *offset);

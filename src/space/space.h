@@ -62,10 +62,10 @@ struct crn_region {
 struct crn_space {
     uint8_t *segment_kinds; /* indexed by address >> 22; atomic */
     uint8_t *mark_bits, *root_bits, *deleted_bits;
-    char *low, *high; /* of all regions; the graveyard lies outside */
-    char *graveyard;  /* never mapped; tombstones point here, see safety/; NULL: no room */
-    size_t graveyard_bytes;
-    uintptr_t mask; /* == cairn_runtime.log_mask */
+    char *low, *high;   /* of all regions; the graveyard lies outside */
+    char *graveyard;    /* never mapped; tombstones point here, see safety/; NULL: no room */
+    size_t grave_bytes; /* of each of its halves */
+    uintptr_t mask;     /* == cairn_runtime.log_mask */
 };
 extern struct crn_space crn_space;
 
@@ -104,6 +104,17 @@ CRN_INLINE bool crn_space_holds(const void *address) {
     uintptr_t low = (uintptr_t)__atomic_load_n(&crn_space.low, __ATOMIC_RELAXED);
     uintptr_t high = (uintptr_t)__atomic_load_n(&crn_space.high, __ATOMIC_RELAXED);
     return (uintptr_t)address - low < high - low;
+}
+
+/* A tombstone is an address in the lower half of the graveyard where the program has it in a
+ * variable, and as far into the upper half where the runtime has put it into a field. Fields may be
+ * copied; to store the variable is an error. */
+CRN_INLINE bool crn_space_is_tombstone(const void *address) {
+    uintptr_t offset = (uintptr_t)address - (uintptr_t)crn_space.graveyard;
+    return offset < 2 * crn_space.grave_bytes;
+}
+CRN_INLINE bool crn_space_is_variable_tombstone(const void *address) {
+    return (uintptr_t)address - (uintptr_t)crn_space.graveyard < crn_space.grave_bytes;
 }
 
 CRN_INLINE enum crn_segment_kind crn_segment_kind(const void *address) {
