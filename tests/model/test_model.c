@@ -511,9 +511,13 @@ struct trail {
     size_t count, capacity;
 };
 
+/* A deleted object is looked at here, while a local variable keeps its slot: the field may become a
+ * tombstone, and the slot another object's, before the trail comes to it. */
 static void push(struct trail *trail, Twin *twin, void *object) {
     CHECK(!twin == !object);
     if (!twin) return;
+    CHECK(cairn_is_deleted(object) == twin->is_deleted);
+    cairn_keep(object);
     if (trail->count == trail->capacity) {
         trail->capacity = trail->capacity ? trail->capacity * 2 : 1024;
         trail->items = realloc(trail->items, trail->capacity * sizeof(*trail->items));
@@ -531,7 +535,7 @@ static void check_tombstone(const struct run *run, const Twin *twin, size_t i, c
 
 static void visit(struct run *run, struct trail *trail, struct pair at) {
     if (crn_space_is_tombstone(at.object)) {
-        CHECK(at.twin->is_deleted && cairn_is_deleted(at.object));
+        CHECK(at.twin->is_deleted);
         return;
     }
     if (at.twin->visit == run->visit) {
@@ -542,7 +546,6 @@ static void visit(struct run *run, struct trail *trail, struct pair at) {
     at.twin->seen_at = HIDE(at.object);
     at.twin->in_degree = 0;
     run->reached++;
-    CHECK(cairn_is_deleted(at.object) == at.twin->is_deleted);
     run->cells += at.twin->has_cell;
     if (at.twin->is_deleted) return;
     const long *id = id_of(at.twin, at.object);
