@@ -213,7 +213,7 @@ typedef struct cairn_options {
                                0: CAIRN_LIMIT, else none */
     uint64_t pause_goal_ns; /* 0: CAIRN_PAUSE, else 1 ms */
     cairn_plan_kind plan;
-    bool verify; /* recompute every count after each collection, as CAIRN_VERIFY=1 */
+    bool verify; /* recompute every count at each collection, as CAIRN_VERIFY=1 */
     bool trace;  /* a line per collection on stderr, as CAIRN_TRACE=1 */
 } cairn_options;
 #define CAIRN_OPTIONS_INIT                                                                         \

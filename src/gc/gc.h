@@ -226,6 +226,13 @@ void crn_epoch_run(bool is_bounded);
 void crn_root_object(char *object);
 void crn_trace_run(void);
 void crn_verify(void);
+/* forgotten.c: for crn_verify. */
+void crn_each_counted(struct crn_block *block,
+                      void (*visit)(struct crn_block *block, char *object));
+_Noreturn void crn_report_uncounted(void **field, const void *value);
+_Noreturn void crn_report_miscounted(const struct crn_block *block, const char *object,
+                                     unsigned count, unsigned found);
+void crn_note_undeclared(struct crn_block *block); /* on stderr, once per type and word */
 void crn_heap_check(cairn_heap *heap);
 
 /* extras.c: before the logs are counted; after; and every count that extras own, once for each. */

@@ -4,7 +4,9 @@
  *
  * Heap: in every block, live is the number of nonzero counts at slot starts, and no other granule
  * has one. Counts: for every mature object below 255, count == fields + rooted + owned by extras
- * (pinned, held, cells) + queued decrements.
+ * (pinned, held, cells) + queued decrements; and no field refers to what has none. The world stands
+ * still since the epoch, so nothing that died in it has been used again. What a disagreement means
+ * to the program is forgotten.c's.
  */
 #include "gc/gc.h"
 
@@ -19,27 +21,24 @@ static uint16_t *tally_of(const void *object) {
     return tallies[segment] + (((uintptr_t)object & (CRN_SEGMENT_BYTES - 1)) >> CRN_GRANULE_SHIFT);
 }
 
-static bool is_object(const void *value) {
+/* Where objects start, and only there, the counts are not zero. */
+static bool is_counted(const void *value) {
     enum crn_segment_kind kind = crn_segment_kind(value);
-    return (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE) && crn_is_slot_aligned(value);
+    return (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE) &&
+           crn_is_slot_aligned(value) && *crn_count_of(value) != 0;
 }
 
 static void add_one(const void *value) {
-    if (is_object(value) && *tally_of(value) < UINT16_MAX) ++*tally_of(value);
+    if (is_counted(value) && *tally_of(value) < UINT16_MAX) ++*tally_of(value);
 }
 
+/* What a field of a mature object refers to has a count, if the store was told. */
 static void tally_field(void **field, void *value, void *context) {
-    (void)field;
     (void)context;
-    if (value) add_one(value);
-}
-
-static void each_object(struct crn_block *block,
-                        void (*visit)(struct crn_block *block, char *object)) {
-    size_t step = crn_object_bytes(block);
-    for (char *object = block->base; object < block->end; object += step) {
-        if (*crn_count_of(object)) visit(block, object);
-    }
+    if (!value) return;
+    bool is_inside = !crn_is_foreign(value) || crn_space_is_reserved(value);
+    if (is_inside && !is_counted(value)) crn_report_uncounted(field, value);
+    add_one(value);
 }
 
 static void tally_object(struct crn_block *block, char *object) {
@@ -48,21 +47,18 @@ static void tally_object(struct crn_block *block, char *object) {
 
 static void tally_block(struct crn_block *block, void *context) {
     (void)context;
-    if (block->content == CRN_EXACT) each_object(block, tally_object);
+    if (block->content == CRN_EXACT) crn_each_counted(block, tally_object);
+    if (crn_settings.is_verifying) crn_note_undeclared(block);
 }
 
 static void compare_object(struct crn_block *block, char *object) {
     unsigned count = *crn_count_of(object), found = *tally_of(object);
-    CAIRN_REQUIRE(
-        count == 255 || count == found,
-        "verify: the %s at %p has count %u, but %u references, roots and queued decrements "
-        "name it: a reference was stored without cairn_set",
-        block->type->name, (void *)object, count, found);
+    if (count != 255 && count != found) crn_report_miscounted(block, object, count, found);
 }
 
 static void compare_block(struct crn_block *block, void *context) {
     (void)context;
-    each_object(block, compare_object);
+    crn_each_counted(block, compare_object);
 }
 
 static void add_owned(void *object) {

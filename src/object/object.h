@@ -206,6 +206,8 @@ struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
 extern bool crn_any_tagged;
 extern struct crn_type crn_type_bytes, crn_type_untyped;
 
+bool crn_is_cell_type(const struct crn_type *type); /* of weak references; weak.c */
+
 /* The value of a CAIRN_WORD as a reference: NULL for tagged bits. */
 CRN_INLINE void *crn_word_reference(const struct crn_type *type, uintptr_t word) {
     return (word & type->word_mask) == type->word_tag ? (void *)(word - type->word_tag) : NULL;
@@ -250,7 +252,9 @@ CRN_INLINE bool crn_has_log_bits(const struct crn_block *block) {
     return !block->is_sized && block->type->log_bits;
 }
 
-bool crn_is_tagged_word(const struct crn_type *type, size_t word); /* of an element; type.c */
+/* Of an element, its flexible part apart; type.c. */
+bool crn_is_tagged_word(const struct crn_type *type, size_t word);
+bool crn_is_reference_word(const struct crn_type *type, size_t word); /* tagged ones too */
 /* Whether a field of an exact block is a CAIRN_WORD; type.c. */
 bool crn_is_tagged_field(const struct crn_block *owner, void **field);
 /* What `word`, read from a field of an exact block, refers to; type.c. */

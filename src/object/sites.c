@@ -13,6 +13,8 @@
 
 #include "object/object.h"
 
+#include <stdio.h>
+
 enum { SITE_BITS = 20, SITES_MAX = 1 << SITE_BITS, THREADS_MAX = 1 << (32 - SITE_BITS) };
 
 static struct crn_lock sites_lock;
@@ -74,4 +76,15 @@ struct crn_place crn_site_of(const void *object) {
     const struct cairn_site *site = known[number];
     return (struct crn_place){site->file, site->function, site->line,
                               thread_ids[*note >> SITE_BITS]};
+}
+
+void crn_place_describe(const struct crn_place *place, char *text, size_t bytes) {
+    if (place->file) {
+        snprintf(text, bytes, "%s:%d in %s, by thread %d", place->file, place->line,
+                 place->function, place->thread_id);
+        return;
+    }
+    bool lacks_room = __atomic_load_n(&crn_sites_lack_room, __ATOMIC_RELAXED);
+    snprintf(text, bytes, "not recorded; %s",
+             lacks_room ? "no address space for sites" : "compile with -DCAIRN_SITES");
 }

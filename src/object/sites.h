@@ -16,6 +16,9 @@ struct crn_place {
 /* Of the object that starts here. */
 struct crn_place crn_site_of(const void *object);
 
+/* "file:line in function, by thread 3", or why that is not known. */
+void crn_place_describe(const struct crn_place *place, char *text, size_t bytes);
+
 /* Some site was not recorded, for its heap's shadow found no address space; atomic. */
 extern bool crn_sites_lack_room;
 

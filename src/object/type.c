@@ -116,6 +116,14 @@ bool crn_is_tagged_word(const struct crn_type *type, size_t word) {
     return false;
 }
 
+bool crn_is_reference_word(const struct crn_type *type, size_t word) {
+    if (type->is_mapped) return word < 64 && ((type->map >> word) & 1);
+    for (size_t i = 0; i < type->ref_count; i++) {
+        if (type->refs[i] == word) return true;
+    }
+    return crn_is_tagged_word(type, word);
+}
+
 bool crn_is_tagged_field(const struct crn_block *owner, void **field) {
     const struct crn_type *type = owner->type;
     if (!type->tagged_count) return false;

@@ -26,6 +26,10 @@
 static cairn_type cell_type[1] = {
     {.size = sizeof(struct cairn_weak_cell), .align = 8, .name = "weak cell"}};
 
+bool crn_is_cell_type(const struct crn_type *type) {
+    return type == __atomic_load_n(&cell_type->known, __ATOMIC_ACQUIRE);
+}
+
 /* The target's cell, or NULL if it has none or was deleted. */
 static struct cairn_weak_cell *find_cell(void *object, bool *is_deleted) {
     struct crn_shard *shard;

@@ -16,18 +16,10 @@
 
 enum { POISON = 0xdd };
 
-static bool is_reference_word(const struct crn_type *type, size_t word) {
-    if (type->is_mapped) return word < 64 && ((type->map >> word) & 1);
-    for (size_t i = 0; i < type->ref_count; i++) {
-        if (type->refs[i] == word) return true;
-    }
-    return crn_is_tagged_word(type, word);
-}
-
 /* Words that hold no reference. Another thread may be storing a reference beside them. */
 static void poison_element(const struct crn_type *type, char *element, size_t bytes) {
     for (size_t at = 0; at < bytes; at += sizeof(void *)) {
-        if (is_reference_word(type, at / sizeof(void *))) continue;
+        if (crn_is_reference_word(type, at / sizeof(void *))) continue;
         memset(element + at, POISON, crn_min(sizeof(void *), bytes - at));
     }
 }

@@ -25,17 +25,6 @@ static struct sigaction previous_fault;
 
 enum { TEXT_BYTES = 512 };
 
-static void describe_allocation(const struct crn_place *place, char *text) {
-    if (place->file) {
-        snprintf(text, TEXT_BYTES, "%s:%d in %s, by thread %d", place->file, place->line,
-                 place->function, place->thread_id);
-    } else {
-        bool lacks_room = __atomic_load_n(&crn_sites_lack_room, __ATOMIC_RELAXED);
-        snprintf(text, TEXT_BYTES, "not recorded; %s",
-                 lacks_room ? "no address space for sites" : "compile with -DCAIRN_SITES");
-    }
-}
-
 static void describe_deletion(const struct crn_grave *grave, char *text) {
     uint64_t us = (crn_os_now_ns() - grave->deleted_ns) / 1000;
     snprintf(text, TEXT_BYTES, "%s:%d in %s, by thread %d, %llu.%03u ms ago", grave->file,
@@ -71,7 +60,7 @@ static _Noreturn void report_touch(const char *address, const void *context) {
                  "  where: %s, thread %d",
                  access, where, crn_os_thread_id());
     }
-    describe_allocation(&grave.allocated, allocated);
+    crn_place_describe(&grave.allocated, allocated, TEXT_BYTES);
     describe_deletion(&grave, deleted);
     crn_fail("use after delete\n"
              "  what: %s a deleted %s (%zu bytes) at offset %zu\n"
@@ -131,7 +120,7 @@ void crn_report_double_delete(const void *pointer, const char *type,
                  type, pointer, site->file, site->line, site->function);
     }
     char allocated[TEXT_BYTES], deleted[TEXT_BYTES];
-    describe_allocation(&grave.allocated, allocated);
+    crn_place_describe(&grave.allocated, allocated, TEXT_BYTES);
     describe_deletion(&grave, deleted);
     crn_fail("double delete\n"
              "  what: a %s (%zu bytes), deleted before\n"
