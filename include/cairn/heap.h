@@ -211,7 +211,8 @@ typedef struct cairn_options {
                                can be had */
     size_t limit_bytes;     /* beyond it objects above 16 KiB are refused, and traces come earlier;
                                0: CAIRN_LIMIT, else none */
-    uint64_t pause_goal_ns; /* 0: CAIRN_PAUSE, else 1 ms */
+    uint64_t pause_goal_ns; /* 0: CAIRN_PAUSE, else 1 ms; pauses serve all heaps, so the shortest of
+                               theirs and the environment's counts */
     cairn_plan_kind plan;
     bool verify; /* recompute every count at each collection, as CAIRN_VERIFY=1 */
     bool trace;  /* a line per collection on stderr, as CAIRN_TRACE=1 */

@@ -65,7 +65,7 @@ static void audit(void) {
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) crn_heap_check(heap);
     crn_verify();
 #else
-    if (crn_settings.is_verifying) crn_verify();
+    if (crn_gc.is_verifying) crn_verify();
 #endif
 }
 
@@ -101,8 +101,21 @@ static uint64_t stop_knowing_images(void) {
     }
 }
 
+static void adopt_options(void) {
+    crn_gc.pause_goal_ns = crn_settings.pause_goal_ns;
+    crn_gc.is_tracing = crn_settings.is_tracing;
+    crn_gc.is_verifying = crn_settings.is_verifying;
+    for (const cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        bool is_shorter = heap->pause_goal_ns && heap->pause_goal_ns < crn_gc.pause_goal_ns;
+        if (is_shorter) crn_gc.pause_goal_ns = heap->pause_goal_ns;
+        crn_gc.is_tracing |= heap->is_tracing;
+        crn_gc.is_verifying |= heap->is_verifying;
+    }
+}
+
 static void run_locked(cairn_collection kind, bool is_bounded) {
     uint64_t started = stop_knowing_images();
+    adopt_options();
     uint64_t stopping_ns = crn_os_now_ns() - started;
     report_caches();
     uint64_t young_bytes = crn_young_bytes();
@@ -123,7 +136,8 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     if (is_bounded) crn_histogram_add(&crn_gc.pauses, counted - started);
     crn_gc.pause_total_ns += counted - started;
     crn_world_start();
-    if (crn_settings.is_tracing) {
+    crn_print_undeclared();
+    if (crn_gc.is_tracing) {
         print_line(counted - started, stopping_ns, young_bytes, traced_ns, scanned);
     }
     __atomic_store_n(&crn_gc.freed_bytes, 0, __ATOMIC_RELAXED);

@@ -196,7 +196,7 @@ void crn_epoch_run(bool is_bounded) {
     crn_gc.parity = !crn_gc.parity;
     crn_gc.workers[0].thread = crn_self();
     /* A helper comes too late for short work, and may lose its processor amid it. */
-    double goal_ns = (double)crn_settings.pause_goal_ns;
+    double goal_ns = (double)crn_gc.pause_goal_ns;
     bool is_long = crn_gc.last_counting_ns > 0.7 * goal_ns || crn_gc.last_root_ns > 0.2 * goal_ns;
     if (is_long) crn_reclaim_help();
     crn_scan_roots();
@@ -213,7 +213,7 @@ void crn_epoch_run(bool is_bounded) {
     take_spare_chunks();
     crn_count_settle();
     settle_threads();
-    uint64_t deadline_ns = is_bounded ? started + crn_settings.pause_goal_ns * 9 / 10 : 0;
+    uint64_t deadline_ns = is_bounded ? started + crn_gc.pause_goal_ns * 9 / 10 : 0;
     crn_count_resume(deadline_ns);
     apply_queued(deadline_ns, left);
     uint64_t entries = 0;

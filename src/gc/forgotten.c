@@ -10,6 +10,7 @@
 #include "object/sites.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { PLACE_BYTES = 300, FIELDS_NAMED = 4 };
@@ -123,40 +124,46 @@ void crn_report_miscounted(const struct crn_block *block, const char *object, un
 /* ---- Undeclared references ----------------------------------------------------------------------
  */
 
-/* Words that have been told of, the latest first. */
+/* Words that have been told of, the latest first. A text is made in the stop and written behind it:
+ * who reads the other end may be one of the threads that stand still. */
 static struct told_word {
     struct told_word *next;
     const struct crn_type *type;
     size_t word;
-} * told_words; /* in a stop */
+    char text[400];
+} * told_words, *written_words; /* under the world lock */
 
-static bool is_first_time(const struct crn_type *type, size_t word) {
+static bool is_told(const struct crn_type *type, size_t word) {
     for (const struct told_word *at = told_words; at; at = at->next) {
-        if (at->type == type && at->word == word) return false;
+        if (at->type == type && at->word == word) return true;
     }
-    struct told_word *fresh = crn_meta_alloc(sizeof(*fresh));
-    if (!fresh) return true;
-    *fresh = (struct told_word){told_words, type, word};
-    told_words = fresh;
-    return true;
+    return false;
 }
 
+/* Without memory the next collection tells. */
 static void note_word(const struct crn_block *owner, const char *object, size_t word,
                       const void *value) {
+    struct told_word *fresh = is_told(owner->type, word) ? NULL : crn_meta_alloc(sizeof(*fresh));
+    if (!fresh) return;
+    *fresh = (struct told_word){.next = told_words, .type = owner->type, .word = word};
+    told_words = fresh;
     struct crn_block *block = NULL;
     const char *target = crn_object_of(value, &block);
     bool is_live = target && *crn_count_of(target) != 0;
-    if (!is_first_time(owner->type, word)) return;
-    char text[400];
-    int length = snprintf(
-        text, sizeof(text),
-        "cairn: note: %.60s has an undeclared reference at offset %zu: the one at %p has %p there, "
-        "%s%.60s%s; declare the member in its CAIRN_TYPE, or keep no pointer there\n",
-        owner->type->name, word * sizeof(void *), (const void *)object, value,
-        is_live ? "in a " : "where no object lives any more", is_live ? block->type->name : "",
-        is_live && target != (const char *)value ? ", not at its start" : "");
-    ssize_t ignored = write(STDERR_FILENO, text, crn_min((size_t)length, sizeof(text) - 1));
-    (void)ignored;
+    snprintf(fresh->text, sizeof(fresh->text),
+             "cairn: note: %.60s has an undeclared reference at offset %zu: the one at %p has %p "
+             "there, %s%.60s%s; declare the member in its CAIRN_TYPE, or keep no pointer there\n",
+             owner->type->name, word * sizeof(void *), (const void *)object, value,
+             is_live ? "in a " : "where no object lives any more", is_live ? block->type->name : "",
+             is_live && target != (const char *)value ? ", not at its start" : "");
+}
+
+void crn_print_undeclared(void) {
+    for (struct told_word *at = told_words; at != written_words; at = at->next) {
+        ssize_t ignored = write(STDERR_FILENO, at->text, strlen(at->text));
+        (void)ignored;
+    }
+    written_words = told_words;
 }
 
 static void note_element(const struct crn_block *block, const char *object, const char *element,
@@ -185,5 +192,5 @@ void crn_note_undeclared(struct crn_block *block) {
     bool is_typed =
         block->content == CRN_EXACT ||
         (block->content == CRN_LEAF && type != &crn_type_bytes && !crn_is_cell_type(type));
-    if (is_typed && type->size >= sizeof(void *)) crn_each_counted(block, note_object);
+    if (is_typed && type->align >= sizeof(void *)) crn_each_counted(block, note_object);
 }

@@ -98,6 +98,10 @@ struct crn_gc {
     uint64_t epoch, trace_number;
     uint64_t started_ns, program_ns;
     unsigned processor_count;
+    /* One epoch serves all heaps: the environment's settings and those of each heap's options; the
+     * shortest goal counts. Since the last collection began. */
+    uint64_t pause_goal_ns;
+    bool is_tracing, is_verifying;
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
@@ -232,7 +236,8 @@ void crn_each_counted(struct crn_block *block,
 _Noreturn void crn_report_uncounted(void **field, const void *value);
 _Noreturn void crn_report_miscounted(const struct crn_block *block, const char *object,
                                      unsigned count, unsigned found);
-void crn_note_undeclared(struct crn_block *block); /* on stderr, once per type and word */
+void crn_note_undeclared(struct crn_block *block); /* once per type and word */
+void crn_print_undeclared(void); /* on stderr; the world lock is held, the world runs */
 void crn_heap_check(cairn_heap *heap);
 
 /* extras.c: before the logs are counted; after; and every count that extras own, once for each. */

@@ -34,6 +34,7 @@ static bool make_stack(struct crn_stack *stack) {
 }
 
 bool crn_pace_init(void) {
+    crn_gc.pause_goal_ns = crn_settings.pause_goal_ns;
     crn_gc.budget_bytes = CEILING_BYTES / 4;
     crn_gc.budget_entries = 16 * CRN_LOG_ENTRIES;
     crn_gc.trace_at_bytes = TRACE_FLOOR;
@@ -123,9 +124,8 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     crn_gc.root_total_ns += root_ns;
     crn_gc.last_root_ns = (double)root_ns;
     crn_gc.root_ns += ((double)root_ns - crn_gc.root_ns) / 4;
-    double goal = (double)crn_settings.pause_goal_ns * 0.47 - crn_gc.root_ns;
-    if (goal < (double)crn_settings.pause_goal_ns * 0.1)
-        goal = (double)crn_settings.pause_goal_ns * 0.1;
+    double goal = (double)crn_gc.pause_goal_ns * 0.47 - crn_gc.root_ns;
+    if (goal < (double)crn_gc.pause_goal_ns * 0.1) goal = (double)crn_gc.pause_goal_ns * 0.1;
     double counting = (double)(pause_ns - root_ns) + 1;
     crn_gc.last_counting_ns = counting;
     double share = goal / counting;
@@ -133,7 +133,7 @@ void crn_pace_after_epoch(uint64_t pause_ns, uint64_t root_ns, uint64_t entries,
     if (share > 1.5) share = 1.5;
     /* Decrements that wait hold dead memory: come back sooner until none is left. */
     if (crn_gc.is_swamped && share > 0.5) share = 0.5;
-    double most = ((double)crn_settings.pause_goal_ns * 1.5 - crn_gc.root_ns) / counting;
+    double most = ((double)crn_gc.pause_goal_ns * 1.5 - crn_gc.root_ns) / counting;
     /* Little work in one epoch does not tell what much more would cost. */
     if (most > 2) most = 2;
     if (most < share || crn_gc.is_swamped) most = share;

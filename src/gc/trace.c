@@ -120,10 +120,10 @@ static bool has_deleted;
 
 /* A field that refers to a deleted object becomes a tombstone, so that whoever follows it is told.
  * Its count is a queued decrement from now on, which for this trace is as good as the field: the
- * object stays marked, and goes by its counts. Where the count is stuck the field is as if it had
- * never been. Deleted a moment ago and not yet buried, an object is left to the next trace; words
- * with tags are left for good, they are the program's. Returns whether the field names nothing any
- * more. */
+ * object stays marked, and goes by its counts when the sweep is over. Where the count is stuck the
+ * field is as if it had never been. Deleted a moment ago and not yet buried, an object is left to
+ * the next trace; words with tags are left for good, they are the program's. Returns whether the
+ * field names nothing any more. */
 static CRN_NOINLINE bool bury_reference(struct crn_worker *worker, void **field, char *value) {
     if (!crn_bit_get(crn_deleted_bit(value))) return false;
     bool is_word = crn_any_tagged && crn_is_tagged_field(crn_block_of_interior(field), field);
@@ -454,9 +454,13 @@ void crn_trace_run(void) {
         core->freed_count_bytes = bytes;
         core->freed_count_objects = objects;
         clear_marks(heap);
-        crn_heap_trim(&heap->core, heap->limit_bytes != 0 || is_short);
     }
     crn_gc.freed_bytes = freed_by_count;
+    /* Those of buried references: the objects are free before anybody asks how much is. */
+    crn_count_decrements(0);
+    for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
+        crn_heap_trim(&heap->core, heap->limit_bytes != 0 || is_short);
+    }
     crn_gc.trace_number++;
     uint64_t took = crn_os_now_ns() - started;
     if (took > crn_gc.trace_ns_max) crn_gc.trace_ns_max = took;

@@ -48,7 +48,7 @@ static void tally_object(struct crn_block *block, char *object) {
 static void tally_block(struct crn_block *block, void *context) {
     (void)context;
     if (block->content == CRN_EXACT) crn_each_counted(block, tally_object);
-    if (crn_settings.is_verifying) crn_note_undeclared(block);
+    if (crn_gc.is_verifying) crn_note_undeclared(block);
 }
 
 static void compare_object(struct crn_block *block, char *object) {

@@ -177,7 +177,9 @@ struct crn_extra *crn_extra_enter(void *object, struct crn_shard **shard, const 
     char *start = crn_object_of(object, &block);
     if (!start || start != object) {
         crn_leave();
-        crn_fail("%s: %p is not the start of an object", caller, object);
+        crn_fail("%s: %p is %s", caller, object,
+                 crn_space_is_tombstone(object) ? "a tombstone: the object was deleted"
+                                                : "not the start of an object");
     }
     *shard = crn_extras_lock(object);
     return crn_extra_make_locked(*shard, object, block);
@@ -230,6 +232,14 @@ void *crn_extra_tombstone(const void *object) {
     void *tombstone = extra ? extra->tombstone : NULL;
     crn_extras_unlock(shard);
     return tombstone;
+}
+
+bool crn_is_being_finalized(const void *object) {
+    struct crn_shard *shard = crn_extras_lock(object);
+    const struct crn_extra *extra = crn_extra_find_locked(shard, object);
+    bool is_running = extra && extra->finalizer == CRN_FINALIZER_RUNNING;
+    crn_extras_unlock(shard);
+    return is_running;
 }
 
 /* ---- Ending a heap ---- */

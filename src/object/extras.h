@@ -83,6 +83,8 @@ void crn_extras_each(void (*visit)(struct crn_extra *extra, void *context), void
 /* While the world is stopped: what fields that refer to a deleted object are to hold instead, or
  * NULL. */
 void *crn_extra_tombstone(const void *object);
+/* Whether its finalizer is running, on any thread. In a no-stop section with no lock held. */
+bool crn_is_being_finalized(const void *object);
 /* Whether an extra owns a count on its object besides those of fields and roots. */
 unsigned crn_extra_counts(const void *object);
 

@@ -298,7 +298,7 @@ bool crn_is_finalizing(const cairn_heap *heap) {
 /* ---- For programs ---- */
 
 cairn_status cairn_cleanup_add(void *object, void (*function)(void *argument), void *argument) {
-    if (!object || !function) return CAIRN_ERROR_ARGUMENT;
+    if (!object || !function || crn_space_is_tombstone(object)) return CAIRN_ERROR_ARGUMENT;
     struct crn_shard *shard;
     struct crn_extra *extra = crn_extra_enter(object, &shard, "cairn_cleanup_add");
     cairn_status status = CAIRN_ERROR_NO_MEMORY;

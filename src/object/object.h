@@ -27,6 +27,8 @@ struct cairn_heap {
     struct crn_heap core;    /* first */
     struct cairn_heap *next; /* all heaps, under the world lock */
     size_t limit_bytes;
+    uint64_t pause_goal_ns; /* of its options; 0: the environment's */
+    bool is_tracing, is_verifying;
     uint64_t waiting_objects; /* atomic; deleted, their slots not yet free */
     struct crn_deleted {
         uint64_t objects, bytes;
@@ -257,6 +259,8 @@ bool crn_is_tagged_word(const struct crn_type *type, size_t word);
 bool crn_is_reference_word(const struct crn_type *type, size_t word); /* tagged ones too */
 /* Whether a field of an exact block is a CAIRN_WORD; type.c. */
 bool crn_is_tagged_field(const struct crn_block *owner, void **field);
+/* Whether an address in an object is that of a field that its type declares; type.c. */
+bool crn_is_declared_field(const struct crn_block *owner, void **field);
 /* What `word`, read from a field of an exact block, refers to; type.c. */
 void *crn_tagged_value(const struct crn_block *owner, void **field, void *word);
 

@@ -165,6 +165,9 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
     size_t limit = options->limit_bytes ? options->limit_bytes : crn_settings.limit_bytes;
     cairn_heap *heap = make_heap(options->name ? options->name : "heap", region, limit);
     if (heap) {
+        heap->pause_goal_ns = options->pause_goal_ns;
+        heap->is_tracing = options->trace;
+        heap->is_verifying = options->verify;
         crn_lock_acquire(&start_lock);
         heap->next = crn_heaps;
         /* Release: a collection that sees the heap sees it complete. */

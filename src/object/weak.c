@@ -57,6 +57,8 @@ static struct cairn_weak_cell *give_cell(void *object, struct cairn_weak_cell *f
 
 bool cairn_weak_set(cairn_weak *weak, void *object) {
     void **field = (void **)(uintptr_t)&weak->cell;
+    if (crn_space_is_tombstone(object))
+        object = NULL; /* deleted, as before the trace that found it */
     bool is_deleted = false;
     struct cairn_weak_cell *cell = object ? find_cell(object, &is_deleted) : NULL;
     if (object && !cell && !is_deleted) {
@@ -79,7 +81,7 @@ void *cairn_weak_get(const cairn_weak *weak) {
  * given, the object is alive because the caller holds it. */
 
 void *cairn_pin_(void *object) {
-    if (!object) return NULL;
+    if (!object || crn_space_is_tombstone(object)) return object; /* nothing to keep */
     struct crn_shard *shard;
     struct crn_extra *extra = crn_extra_enter(object, &shard, "cairn_pin");
     bool is_full = extra && extra->pin_count == UINT32_MAX;
@@ -91,7 +93,7 @@ void *cairn_pin_(void *object) {
 }
 
 void cairn_unpin(const void *object) {
-    if (!object) return;
+    if (!object || crn_space_is_tombstone(object)) return;
     crn_enter();
     struct crn_shard *shard = crn_extras_lock(object);
     struct crn_extra *extra = crn_extra_find_locked(shard, object);

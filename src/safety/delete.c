@@ -98,7 +98,7 @@ static void finish(const struct deletion *deletion, char *tombstone) {
 
 void *cairn_delete_(void *pointer, const char *file, const char *function, int line) {
     if (!pointer) return NULL;
-    struct crn_delete_site site = {file, function, line};
+    struct crn_call site = {file, function, line};
     struct deletion deletion = {NULL, NULL, false};
     crn_enter();
     bool is_open = crn_graveyard_open();
@@ -126,8 +126,11 @@ void *cairn_delete_(void *pointer, const char *file, const char *function, int l
 }
 
 void cairn_delete_ref_(void **field, const char *file, const char *function, int line) {
-    char *tombstone = cairn_delete_(*field, file, function, line);
-    cairn_store_(field, tombstone ? crn_graveyard_of_field(tombstone) : NULL);
+    void *object = __atomic_load_n(field, __ATOMIC_ACQUIRE);
+    char *tombstone = cairn_delete_(object, file, function, line);
+    if (!tombstone) return;
+    /* What another thread, or the finalizer, has stored meanwhile stays. */
+    (void)cairn_cas_(field, &object, crn_graveyard_of_field(tombstone));
 }
 
 bool cairn_is_deleted(const void *pointer) {

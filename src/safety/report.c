@@ -44,24 +44,14 @@ static void describe_code(uintptr_t at, char *text) {
 
 /* ---- Touching ---- */
 
-static _Noreturn void report_touch(const char *address, const void *context) {
-    static const char variable[] =
-        "the variable was set to a tombstone by that cairn_delete; do not use it after";
-    static const char field[] =
-        "the reference outlived the object: set it to NULL where the object "
-        "is deleted, or make it a cairn_weak";
-    const char *access = crn_os_context_is_write(context) ? "write to" : "read of";
-    char where[TEXT_BYTES], allocated[TEXT_BYTES], deleted[TEXT_BYTES];
-    describe_code(crn_os_context_program_counter(context), where);
-    struct crn_grave grave;
-    size_t offset;
-    if (!crn_graveyard_find(address, &grave, &offset)) {
-        crn_fail("use after delete\n  what: %s an object that was deleted, record expired\n"
-                 "  where: %s, thread %d",
-                 access, where, crn_os_thread_id());
-    }
-    crn_place_describe(&grave.allocated, allocated, TEXT_BYTES);
-    describe_deletion(&grave, deleted);
+/* `address` is where in the object, or in a tombstone of it; `where` is the place in the program.
+ */
+static _Noreturn void report_touch(const struct crn_grave *grave, const void *address,
+                                   size_t offset, const char *access, const char *where) {
+    bool is_variable = crn_space_is_variable_tombstone(address);
+    char allocated[TEXT_BYTES], deleted[TEXT_BYTES];
+    crn_place_describe(&grave->allocated, allocated, TEXT_BYTES);
+    describe_deletion(grave, deleted);
     crn_fail("use after delete\n"
              "  what: %s a deleted %s (%zu bytes) at offset %zu\n"
              "  where: %s, thread %d\n"
@@ -69,9 +59,40 @@ static _Noreturn void report_touch(const char *address, const void *context) {
              "  allocated: %s\n"
              "  deleted: %s\n"
              "  next step: %s",
-             access, grave.type, grave.bytes, offset, where, crn_os_thread_id(), grave.object,
-             grave.type, allocated, deleted,
-             crn_space_is_variable_tombstone(address) ? variable : field);
+             access, grave->type, grave->bytes, offset, where, crn_os_thread_id(), grave->object,
+             grave->type, allocated, deleted,
+             is_variable
+                 ? "the variable was set to a tombstone by that cairn_delete; do not use it "
+                   "after"
+                 : "the reference outlived the object: set it to NULL where the object is "
+                   "deleted, or make it a cairn_weak");
+}
+
+static _Noreturn void report_touch_of_forgotten(const char *access, const char *where) {
+    crn_fail("use after delete\n  what: %s an object that was deleted, record expired\n"
+             "  where: %s, thread %d",
+             access, where, crn_os_thread_id());
+}
+
+static _Noreturn void report_fault(const char *address, const void *context) {
+    const char *access = crn_os_context_is_write(context) ? "write to" : "read of";
+    char where[TEXT_BYTES];
+    describe_code(crn_os_context_program_counter(context), where);
+    struct crn_grave grave;
+    size_t offset;
+    if (!crn_graveyard_find(address, &grave, &offset)) report_touch_of_forgotten(access, where);
+    report_touch(&grave, address, offset, access, where);
+}
+
+void crn_report_use(const void *pointer, const char *access, const struct crn_call *call) {
+    char where[TEXT_BYTES];
+    snprintf(where, sizeof(where), "%s:%d in %s", call->file, call->line, call->function);
+    struct crn_grave grave;
+    size_t offset = 0;
+    bool is_known = crn_graveyard_has(pointer) ? crn_graveyard_find(pointer, &grave, &offset)
+                                               : crn_graveyard_find_object(pointer, &grave);
+    if (!is_known) report_touch_of_forgotten(access, where);
+    report_touch(&grave, pointer, offset, access, where);
 }
 
 static void leave_sections(const ucontext_t *context) {
@@ -92,7 +113,7 @@ static void take_default(int signal, const siginfo_t *info) {
 static void on_fault(int signal, siginfo_t *info, void *context) {
     if (info->si_code > 0 && crn_graveyard_has(info->si_addr)) {
         leave_sections(context);
-        report_touch(info->si_addr, context);
+        report_fault(info->si_addr, context);
     }
     if (previous_fault.sa_flags & SA_SIGINFO) {
         previous_fault.sa_sigaction(signal, info, context);
@@ -111,8 +132,7 @@ bool crn_report_init(void) {
 
 /* ---- Deleting what cannot be deleted ---- */
 
-void crn_report_double_delete(const void *pointer, const char *type,
-                              const struct crn_delete_site *site) {
+void crn_report_double_delete(const void *pointer, const char *type, const struct crn_call *site) {
     struct crn_grave grave;
     if (!crn_graveyard_find_object(pointer, &grave)) {
         crn_fail("double delete\n  what: the %s at %p, deleted before; the record expired\n"
@@ -133,7 +153,7 @@ void crn_report_double_delete(const void *pointer, const char *type,
 }
 
 void crn_report_no_object(const void *pointer, const char *start, const char *type,
-                          const struct crn_delete_site *site) {
+                          const struct crn_call *site) {
     if (start) {
         crn_fail("delete of an interior pointer\n"
                  "  what: %p is %zu bytes into the %s at %p\n"

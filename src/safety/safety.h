@@ -34,14 +34,16 @@ bool crn_graveyard_find_object(const void *object, struct crn_grave *grave);
 
 /* report.c: each returns by longjmp out of the handler, or not at all. In no section and with no
  * lock held. */
-struct crn_delete_site {
+struct crn_call { /* of the program */
     const char *file, *function;
     int line;
 };
+/* `pointer` is a tombstone or a deleted object; `access` is what was done: "cairn_get of". */
+_Noreturn void crn_report_use(const void *pointer, const char *access, const struct crn_call *call);
 _Noreturn void crn_report_double_delete(const void *pointer, const char *type,
-                                        const struct crn_delete_site *site);
+                                        const struct crn_call *site);
 _Noreturn void crn_report_no_object(const void *pointer, const char *start, const char *type,
-                                    const struct crn_delete_site *site);
+                                    const struct crn_call *site);
 bool crn_report_init(void); /* listens for faults */
 
 #endif

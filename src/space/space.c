@@ -46,7 +46,7 @@ static bool can_reserve(unsigned bits) {
 /* Where tombstones point; not committed, in no region. */
 static void reserve_graveyard(void) {
     size_t limit = crn_os_address_limit();
-    size_t bytes = limit == SIZE_MAX ? CRN_GIB(64) : crn_round_up(limit / 64, CRN_SEGMENT_BYTES);
+    size_t bytes = limit == SIZE_MAX ? CRN_GIB(128) : crn_round_up(limit / 64, CRN_SEGMENT_BYTES);
     for (; bytes >= CRN_SEGMENT_BYTES && !crn_space.graveyard; bytes /= 2) {
         crn_space.graveyard = crn_os_reserve(bytes, CRN_SEGMENT_BYTES);
         if (crn_space.graveyard) crn_space.grave_bytes = bytes / 2;

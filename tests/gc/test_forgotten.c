@@ -77,20 +77,43 @@ static const struct wrong {
 static int run_wrong(long index) {
     setenv("CAIRN_VERIFY", "1", 1);
     run_apart(make_mature);
-    run_apart(wrongs[index].run);
+    run_apart(wrongs[index / 2].run);
     return end_well(index % 2);
 }
 
 static void forgotten_stores_are_found(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof(wrongs) / sizeof(*wrongs); i++) {
+    for (size_t i = 0; i < 2 * sizeof(wrongs) / sizeof(*wrongs); i++) {
         int status = run_child(run_wrong, (long)i);
+        const struct wrong *wrong = &wrongs[i / 2];
         bool is_right = is_one_report(status) && strstr(child_output, "forgotten store") &&
-                        strstr(child_output, wrongs[i].what) &&
-                        strstr(child_output, wrongs[i].more) &&
+                        strstr(child_output, wrong->what) && strstr(child_output, wrong->more) &&
                         strstr(child_output, "in make_mature");
         if (!is_right) fail_msg("%zu: status %#x: %s", i, (unsigned)status, child_output);
     }
+}
+
+/* ---- Options ---- */
+
+/* As the environment says it, but by a heap's options, which count for all heaps. */
+static int run_with_options(long is_verifying) {
+    cairn_options options = CAIRN_OPTIONS_INIT;
+    options.verify = is_verifying;
+    options.trace = !is_verifying;
+    options.region_bytes = (size_t)64 << 20;
+    cairn_heap *heap;
+    if (cairn_heap_create(&options, &heap) != CAIRN_OK) return 1;
+    run_apart(make_mature);
+    if (is_verifying) run_apart(store_young);
+    return end_well(0);
+}
+
+static void options_do_as_the_environment(void **state) {
+    (void)state;
+    assert_true(is_one_report(run_child(run_with_options, true)));
+    assert_non_null(strstr(child_output, "forgotten store"));
+    assert_int_equal(run_child(run_with_options, false), 0);
+    assert_non_null(strstr(child_output, "cairn: epoch "));
 }
 
 /* ---- Undeclared references ---- */
@@ -178,6 +201,7 @@ static void nothing_is_said_of_what_is_told(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forgotten_stores_are_found),
+        cmocka_unit_test(options_do_as_the_environment),
         cmocka_unit_test(undeclared_references_are_noted_once),
         cmocka_unit_test(nothing_is_said_of_what_is_told),
     };
