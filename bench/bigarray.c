@@ -26,7 +26,7 @@ int main(int argc, char **argv) {
         before_ns = now_ns;
     }
     for (size_t i = 0; i < count; i++) {
-        if (array[i].p->first != i) bench_die("the array lost an object");
+        if (bench_get(array[i])->first != i) bench_die("the array lost an object");
     }
     printf("fill_s=%.3f longest_ms=%.3f\n", bench_seconds(before_ns - started_ns),
            bench_ms(longest_ns));

@@ -48,8 +48,8 @@ static Node *node_make(uint64_t step) {
 
 static void table_check(const NodeRef *table, size_t slot_count) {
     for (size_t i = 0; i < slot_count; i++) {
-        const Node *node = table[i].p;
-        if (node != NULL && node->leaf.p->value[0] != node->payload[0]) {
+        const Node *node = bench_get(table[i]);
+        if (node != NULL && bench_get(node->leaf)->value[0] != node->payload[0]) {
             bench_die("a node lost its leaf");
         }
     }
@@ -66,7 +66,7 @@ static void *worker_run(void *argument) {
         size_t index = bench_random(&random, worker->slot_count);
         Node *node = node_make(step);
 #if defined(BENCH_BY_HAND)
-        Node *old = table[index].p;
+        Node *old = bench_get(table[index]);
         if (old != NULL) {
             free(old->leaf.p);
             free(old);

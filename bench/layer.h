@@ -3,8 +3,9 @@
  * The allocator layer: BENCH_CAIRN, BENCH_GC (libgc), or else malloc and free by hand.
  *
  * BENCH_BY_HAND is defined where the program itself has to free. A workload declares its reference
- * types with `typedef bench_ref(T) TRef`, its types with BENCH_TYPE and BENCH_LEAF, and stores with
- * bench_set. libgc gets its best form too: leaves are allocated as free of pointers.
+ * types with `typedef bench_ref(T) TRef`, its types with BENCH_TYPE and BENCH_LEAF, stores
+ * with bench_set and reads with bench_get. libgc gets its best form too: leaves are allocated as
+ * free of pointers.
  */
 #ifndef BENCH_LAYER_H
 #define BENCH_LAYER_H
@@ -22,6 +23,7 @@
 #define BENCH_NEW_LEAF_RAW(T) cairn_new(T)
 #define BENCH_NEW_ARRAY_RAW(R, count) cairn_new_array(R, count)
 #define bench_set(link, value) cairn_set(link, value)
+#define bench_get(reference) cairn_get(reference)
 
 static inline void bench_start(void) {}
 
@@ -51,6 +53,7 @@ BENCH_UNUSED static void bench_print_pauses(void) {
 #define BENCH_TYPE(T, ...) _Static_assert(sizeof(T) != 0, "a type")
 #define BENCH_LEAF(T) _Static_assert(sizeof(T) != 0, "a type")
 #define bench_set(link, value) ((void)((link)->p = (value)))
+#define bench_get(reference) ((reference).p)
 
 static inline void bench_print_pauses(void) {}
 

@@ -37,7 +37,7 @@ static void ring_check(const Item *first) {
     const Item *item = first;
     for (unsigned i = 0; i < RING_LENGTH; i++) {
         if (item->ring != first->ring) bench_die("a ring is broken");
-        item = item->next.p;
+        item = bench_get(item->next);
     }
     if (item != first) bench_die("a ring is not closed");
 }
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
     collections = collection_count() - collections;
 
     for (size_t i = 0; i < queue_length; i++) {
-        if (queue[i].p != NULL) ring_check(queue[i].p);
+        if (bench_get(queue[i]) != NULL) ring_check(bench_get(queue[i]));
     }
     printf("rings_per_s=%.0f collections_seen=%.1f\n", (double)ring_count / seconds,
            (double)collections * (double)queue_length / (double)ring_count);

@@ -27,7 +27,7 @@ if [ "${1:-}" = quick ]; then
     QUICK=yes
     shift
 fi
-WORKLOADS=${*:-trees churn churn16 threads store rings roots untyped bigarray empty types weak}
+WORKLOADS=${*:-trees churn churn16 threads store rings roots untyped bigarray empty types weak modes}
 ROUNDS=${ROUNDS:-${QUICK:+1}}
 ROUNDS=${ROUNDS:-3}
 RUN_LIMIT_S=1200
@@ -87,11 +87,16 @@ has_peer() {
     [[ " $PEERS " == *" $1 "* ]]
 }
 
+is_own() {
+    [ "$1" = cairn ] || [ "$1" = checked ]
+}
+
 # ---- Measuring -------------------------------------------------------------------------
 
 program_suffix() {
     case $1 in
     cairn) echo cairn ;;
+    checked) echo checked ;;
     libgc) echo gc ;;
     go) echo go ;;
     *) echo malloc ;;
@@ -145,7 +150,7 @@ measure_all() { # table, peers, program, arguments
     shift 2
     for ((round = 1; round <= ROUNDS; round++)); do
         for peer in $peers; do
-            if [ "$peer" = cairn ] || has_peer "$peer"; then measure "$table" "$peer" "$@"; fi
+            if is_own "$peer" || has_peer "$peer"; then measure "$table" "$peer" "$@"; fi
         done
     done
 }
@@ -191,7 +196,7 @@ table() { # table, title, metric, more keys
     printf '%-10s %14s %10s %9s' name "$metric" rss_mib cairn/it
     for key; do printf ' %14s' "$key"; done
     echo
-    for peer in cairn $PEERS; do
+    for peer in cairn checked $PEERS; do
         local value
         value=$(median "$name" "$peer" "$metric")
         [ -n "$value" ] || continue
@@ -413,6 +418,42 @@ run_weak() {
     table weak "extras: living weak targets, finalizable and pinned objects" extra_us plain_us \
         set_ns new_ns pin_ns get_ns pause_max_ms
     bar "extras add less than 100 us to an epoch" "$(median weak cairn extra_us)" most 100
+}
+
+# The JSON example prints a table of its own, so only its time is taken.
+measure_json() { # variant
+    local start end status
+    start=${EPOCHREALTIME/./}
+    "$BIN/bench_json_$1" --rounds "$(size 60 2)" >"$RESULTS/out" 2>"$RESULTS/err"
+    status=$?
+    end=${EPOCHREALTIME/./}
+    if [ $status -ne 0 ]; then
+        fail "modes: json, $1, status $status: $(tail -n 3 "$RESULTS/err" | tr '\n' ' ')"
+    else
+        awk -v us=$((end - start)) 'BEGIN { printf "wall_s=%.3f\n", us / 1e6 }' |
+            record modes_json "$1"
+    fi
+}
+
+# What a program pays for checks that it is compiled with.
+run_modes() {
+    local round mode
+    measure_all modes_trees "cairn checked" trees "$(size 19 12)"
+    measure_all modes_churn "cairn checked" churn "$(size 1048576 65536)" "$(size 10000000 200000)"
+    for ((round = 1; round <= ROUNDS; round++)); do
+        for mode in cairn checked; do measure_json "$mode"; done
+    done
+    table modes_trees "modes: trees" wall_s
+    table modes_churn "modes: churn" steps_per_s
+    table modes_json "modes: the JSON example" wall_s
+    for mode in checked; do
+        bar "$mode: trees at most 2 of release" \
+            "$(quotient "$(median modes_trees "$mode" wall_s)" \
+                "$(median modes_trees cairn wall_s)")" most 2
+        bar "$mode: JSON at most 1.15 of release" \
+            "$(quotient "$(median modes_json "$mode" wall_s)" \
+                "$(median modes_json cairn wall_s)")" most 1.15
+    done
 }
 
 # ---- The run ---------------------------------------------------------------------------

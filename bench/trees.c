@@ -36,15 +36,15 @@ static Tree *tree_make(unsigned depth) {
 }
 
 static uint64_t tree_count(const Tree *tree) {
-    if (tree->left.p == NULL) return 1;
-    return 1 + tree_count(tree->left.p) + tree_count(tree->right.p);
+    if (bench_get(tree->left) == NULL) return 1;
+    return 1 + tree_count(bench_get(tree->left)) + tree_count(bench_get(tree->right));
 }
 
 static void tree_drop(Tree *tree) {
 #if defined(BENCH_BY_HAND)
-    if (tree->left.p != NULL) {
-        tree_drop(tree->left.p);
-        tree_drop(tree->right.p);
+    if (bench_get(tree->left) != NULL) {
+        tree_drop(bench_get(tree->left));
+        tree_drop(bench_get(tree->right));
     }
     free(tree);
 #else

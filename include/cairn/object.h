@@ -222,6 +222,53 @@ constexpr bool cairn_is_ref_v =
 extern "C" {
 #endif
 
+/* ---- Checked builds ---------------------------------------------------------------------- */
+
+/* Where in the program something happens. */
+#define CAIRN_SITE_ __FILE__, __func__, __LINE__
+
+/* A file that is compiled with -DCAIRN_CHECKED looks before it leaps. What cairn_get and cairn_load
+ * return, and what cairn_set, cairn_swap and cairn_cas store, must be NULL, the start of an object
+ * that is not deleted, or outside every heap. What is stored into must be a declared field of a
+ * living object of the same heap. cairn_at and cairn_copy stay within one object. Whatever is not
+ * so is a report that names the line. Files with and without may be mixed. */
+#if defined(CAIRN_CHECKED)
+#define CAIRN_HERE_ , CAIRN_SITE_
+#define CAIRN_HERE_PARAMETERS_ , const char *file, const char *function, int line
+#define CAIRN_HERE_PASSED_ , file, function, line
+#define CAIRN_CHECK_STORE_(field, value) cairn_check_store_(field, value, file, function, line)
+#define CAIRN_CHECK_COPY_(dst, src, count, bytes)                                                  \
+    cairn_check_copy_(dst, src, count, bytes, file, function, line)
+#else
+#define CAIRN_HERE_
+#define CAIRN_HERE_PARAMETERS_
+#define CAIRN_HERE_PASSED_
+#define CAIRN_CHECK_STORE_(field, value) ((void)0)
+#define CAIRN_CHECK_COPY_(dst, src, count, bytes) ((void)0)
+#endif
+CAIRN_API void *cairn_check_value_(void *value, const char *file, const char *function, int line);
+CAIRN_API void cairn_check_store_(void **field, void *value, const char *file, const char *function,
+                                  int line);
+CAIRN_API void *cairn_check_index_(const void *array, size_t index, size_t element_bytes,
+                                   const char *file, const char *function, int line);
+CAIRN_API void cairn_check_copy_(const void *dst, const void *src, size_t count,
+                                 size_t element_bytes, const char *file, const char *function,
+                                 int line);
+
+static inline void cairn_store_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {
+    CAIRN_CHECK_STORE_(field, value);
+    cairn_store_(field, value);
+}
+static inline void *cairn_swap_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {
+    CAIRN_CHECK_STORE_(field, value);
+    return cairn_swap_(field, value);
+}
+static inline bool cairn_cas_here_(void **field, void **expected,
+                                   void *value CAIRN_HERE_PARAMETERS_) {
+    CAIRN_CHECK_STORE_(field, value);
+    return cairn_cas_(field, expected, value);
+}
+
 /* ---- Storing references ------------------------------------------------------------------ */
 
 /* cairn_set(&n->field, value): the store. `value` is a pointer of the field's type: the start of an
@@ -231,46 +278,58 @@ extern "C" {
  * blocks longer than a pause; may collect. cairn_set_at(link, value): the same through a `T *const
  * *`. */
 #ifdef __cplusplus
-#define cairn_set(link, value) cairn_set_to_((link), (value))
-#define cairn_set_at(link, value) cairn_set_at_to_((link), (value))
+#define cairn_set(link, value) cairn_set_to_((link), (value)CAIRN_HERE_)
+#define cairn_set_at(link, value) cairn_set_at_to_((link), (value)CAIRN_HERE_)
 #else
 #define cairn_set(link, value)                                                                     \
     __extension__({                                                                                \
         CAIRN_STORES_(*(link), (link)->p, value);                                                  \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_ERASE_(value));                       \
+        cairn_store_here_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_ERASE_(value) CAIRN_HERE_);      \
     })
 #define cairn_set_at(link, value)                                                                  \
     __extension__({                                                                                \
         _Static_assert(CAIRN_FITS_(*(link), value), "the value does not fit the reference");       \
-        cairn_store_(CAIRN_FIELD_ADDRESS_(link), CAIRN_ERASE_(value));                             \
+        cairn_store_here_(CAIRN_FIELD_ADDRESS_(link), CAIRN_ERASE_(value) CAIRN_HERE_);            \
     })
 #endif
 
-/* Reading. cairn_get(n->field) is n->field.p; cairn_load(&n->field) acquires. */
+/* Reading. cairn_get(n->field) is n->field.p; cairn_load(&n->field) acquires. cairn_at(array, i) is
+ * array[i], to read or to take the address of. In checked builds each looks first; see above. */
+#if defined(CAIRN_CHECKED)
+#define CAIRN_VALUE_(value) cairn_check_value_((value)CAIRN_HERE_)
+#define cairn_get(reference)                                                                       \
+    ((CAIRN_POINTER_OF_((reference).p))CAIRN_VALUE_(CAIRN_ERASE_((reference).p)))
+#define cairn_at(array, index)                                                                     \
+    (*(__typeof__(&(array)[0]))cairn_check_index_((array), (size_t)(index), sizeof((array)[0]),    \
+                                                  CAIRN_SITE_))
+#else
+#define CAIRN_VALUE_(value) (value)
 #define cairn_get(reference) ((reference).p)
+#define cairn_at(array, index) ((array)[index])
+#endif
 #define cairn_load(link)                                                                           \
-    ((CAIRN_POINTER_OF_((link)->p))__atomic_load_n(CAIRN_FIELD_ADDRESS_(&(link)->p),               \
-                                                   __ATOMIC_ACQUIRE))
+    ((CAIRN_POINTER_OF_((link)->p))CAIRN_VALUE_(                                                   \
+        __atomic_load_n(CAIRN_FIELD_ADDRESS_(&(link)->p), __ATOMIC_ACQUIRE)))
 
 /* cairn_swap(&n->field, value) returns the old value. cairn_cas(&n->field, &expected, value) stores
  * if the field holds `expected`, else puts what it holds there; returns whether it stored. */
 #ifdef __cplusplus
-#define cairn_swap(link, value) cairn_swap_to_((link), (value))
-#define cairn_cas(link, expected, value) cairn_cas_to_((link), (expected), (value))
+#define cairn_swap(link, value) cairn_swap_to_((link), (value)CAIRN_HERE_)
+#define cairn_cas(link, expected, value) cairn_cas_to_((link), (expected), (value)CAIRN_HERE_)
 #else
 #define cairn_swap(link, value)                                                                    \
     __extension__({                                                                                \
         CAIRN_STORES_(*(link), (link)->p, value);                                                  \
         (CAIRN_POINTER_OF_((link)->p))                                                             \
-            cairn_swap_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_ERASE_(value));                    \
+            cairn_swap_here_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_ERASE_(value) CAIRN_HERE_);   \
     })
 #define cairn_cas(link, expected, value)                                                           \
     __extension__({                                                                                \
         CAIRN_STORES_(*(link), (link)->p, value);                                                  \
         _Static_assert(CAIRN_POINTEE_IS_(expected, CAIRN_POINTER_OF_((link)->p) *),                \
                        "what is expected is not a variable of the reference's type");              \
-        cairn_cas_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_FIELD_ADDRESS_(expected),               \
-                   CAIRN_ERASE_(value));                                                           \
+        cairn_cas_here_(CAIRN_FIELD_ADDRESS_(&(link)->p), CAIRN_FIELD_ADDRESS_(expected),          \
+                        CAIRN_ERASE_(value) CAIRN_HERE_);                                          \
     })
 #endif
 
@@ -312,6 +371,11 @@ static inline void cairn_set_word_(cairn_word *field, uintptr_t bits) {
 #endif
 
 CAIRN_API void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size);
+static inline void cairn_copy_here_(void *dst, const void *src, size_t count,
+                                    size_t element_size CAIRN_HERE_PARAMETERS_) {
+    CAIRN_CHECK_COPY_(dst, src, count, element_size);
+    cairn_copy_(dst, src, count, element_size);
+}
 CAIRN_API void cairn_sort_(void *array, size_t count, size_t element_size,
                            int (*compare)(const void *, const void *));
 
@@ -323,24 +387,31 @@ template <class L> inline void **cairn_field_of_(L *link) {
     static_assert(!std::is_const<L>::value, "the object that is stored into is const");
     return CAIRN_FIELD_ADDRESS_(&link->p);
 }
-template <class L> inline void cairn_set_to_(L *link, cairn_target_t<L> value) {
-    cairn_store_(cairn_field_of_(link), CAIRN_ERASE_(value));
+template <class L>
+inline void cairn_set_to_(L *link, cairn_target_t<L> value CAIRN_HERE_PARAMETERS_) {
+    cairn_store_here_(cairn_field_of_(link), CAIRN_ERASE_(value) CAIRN_HERE_PASSED_);
 }
 template <class T>
-inline void cairn_set_at_to_(T *const *link, typename cairn_same_<T>::type *value) {
-    cairn_store_(CAIRN_FIELD_ADDRESS_(link), CAIRN_ERASE_(value));
-}
-template <class L> inline cairn_target_t<L> cairn_swap_to_(L *link, cairn_target_t<L> value) {
-    return (cairn_target_t<L>)cairn_swap_(cairn_field_of_(link), CAIRN_ERASE_(value));
+inline void cairn_set_at_to_(T *const *link,
+                             typename cairn_same_<T>::type *value CAIRN_HERE_PARAMETERS_) {
+    cairn_store_here_(CAIRN_FIELD_ADDRESS_(link), CAIRN_ERASE_(value) CAIRN_HERE_PASSED_);
 }
 template <class L>
-inline bool cairn_cas_to_(L *link, cairn_target_t<L> *expected, cairn_target_t<L> value) {
-    return cairn_cas_(cairn_field_of_(link), CAIRN_FIELD_ADDRESS_(expected), CAIRN_ERASE_(value));
+inline cairn_target_t<L> cairn_swap_to_(L *link, cairn_target_t<L> value CAIRN_HERE_PARAMETERS_) {
+    return (cairn_target_t<L>)cairn_swap_here_(cairn_field_of_(link),
+                                               CAIRN_ERASE_(value) CAIRN_HERE_PASSED_);
+}
+template <class L>
+inline bool cairn_cas_to_(L *link, cairn_target_t<L> *expected,
+                          cairn_target_t<L> value CAIRN_HERE_PARAMETERS_) {
+    return cairn_cas_here_(cairn_field_of_(link), CAIRN_FIELD_ADDRESS_(expected),
+                           CAIRN_ERASE_(value) CAIRN_HERE_PASSED_);
 }
 template <class T>
-inline void cairn_copy_to_(T *dst, const typename cairn_same_<T>::type *src, size_t count) {
+inline void cairn_copy_to_(T *dst, const typename cairn_same_<T>::type *src,
+                           size_t count CAIRN_HERE_PARAMETERS_) {
     static_assert(!std::is_const<T>::value, "the object that is stored into is const");
-    cairn_copy_((void *)dst, (const void *)src, count, sizeof(T));
+    cairn_copy_here_((void *)dst, (const void *)src, count, sizeof(T) CAIRN_HERE_PASSED_);
 }
 }
 #endif
@@ -349,7 +420,7 @@ inline void cairn_copy_to_(T *dst, const typename cairn_same_<T>::type *src, siz
  * cairn_clear sets a whole object to zero. cairn_sort sorts an array in place with qsort's compare.
  */
 #ifdef __cplusplus
-#define cairn_copy(dst, src, count) cairn_copy_to_((dst), (src), (count))
+#define cairn_copy(dst, src, count) cairn_copy_to_((dst), (src), (count)CAIRN_HERE_)
 #define cairn_sort(array, count, compare) cairn_sort_((array), (count), sizeof(*(array)), (compare))
 #else
 #define cairn_copy(dst, src, count)                                                                \
@@ -357,7 +428,7 @@ inline void cairn_copy_to_(T *dst, const typename cairn_same_<T>::type *src, siz
         _Static_assert(!CAIRN_IS_CONST_(*(dst)), "the object that is stored into is const");       \
         _Static_assert(__builtin_types_compatible_p(__typeof__(*(dst)), __typeof__(*(src))),       \
                        "the elements of source and destination differ in type");                   \
-        cairn_copy_((void *)(uintptr_t)(dst), (src), (count), sizeof(*(dst)));                     \
+        cairn_copy_here_((void *)(uintptr_t)(dst), (src), (count), sizeof(*(dst)) CAIRN_HERE_);    \
     })
 #define cairn_sort(array, count, compare)                                                          \
     __extension__({                                                                                \
@@ -369,19 +440,16 @@ CAIRN_API void cairn_clear(void *object);
 
 /* ---- Deleting ---------------------------------------------------------------------------- */
 
-/* Where in the program something happens. */
-#define CAIRN_SITE_ __FILE__, __func__, __LINE__
-
 /* Ends *variable now: runs its finalizer here, queues its cleanups, clears its weak references and
  * its fields, poisons the rest, and sets the variable (an lvalue, evaluated once) to a tombstone
  * that traps when touched. NULL is a no-op. The slot is free again at an epoch at which nothing,
  * counted, pinned or on a stack, refers to it. A trace turns every field that still refers to it
- * into a tombstone too (cairn_ref fields: words with tags, untyped memory and stacks keep the slot
- * waiting); such a field may be copied and overwritten, but to store the variable is an error at
- * the next epoch. Deleting what is deleted, or what is no object, or a pointer into one, is an
- * error that reports and aborts; of two threads that delete one object at once, one does. Any
- * thread, finalizers included; no lock is held while it reports or finalizes. Cost: some 200 ns,
- * and the object's size.
+ * into a tombstone too (the declared cairn_ref fields of objects; words with tags, untyped memory,
+ * roots and stacks keep the slot waiting). What such a field then holds may be copied and stored
+ * like any value; what the variable holds may not, and is an error at the next epoch. Deleting what
+ * is deleted, or what is no object, or a pointer into one, is an error that reports and aborts; of
+ * two threads that delete one object at once, one does. Any thread, finalizers included; no lock is
+ * held while it reports or finalizes. Cost: some 200 ns, and the object's size.
  * cairn_delete_ref(&n->field): the same for what a field refers to; the field becomes the
  * tombstone. */
 #define cairn_delete(variable)                                                                     \

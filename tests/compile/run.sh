@@ -79,9 +79,11 @@ for header in "$include"/cairn/*.h; do
 done
 for standard in $standards; do
     cases $language $compiler -x $language -std=$standard -I"$include"
+    cases $language $compiler -x $language -std=$standard -I"$include" -DCAIRN_CHECKED
     runs $standard $compiler -x $language -std=$standard -I"$include"
 done
 runs sites $compiler -x $language -std=${standards%% *} -I"$include" -DCAIRN_SITES
+runs checked $compiler -x $language -std=${standards%% *} -I"$include" -DCAIRN_CHECKED
 
 # Up to 340 fields, and one more is refused, not forgotten.
 fields() { # count
