@@ -123,7 +123,8 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     struct crn_scanned scanned = crn_scanned(); /* with the untyped memory */
     uint64_t counted = crn_os_now_ns();
     if (kind != CAIRN_COUNT) {
-        audit(); /* a trace would reclaim what tells of a count too many */
+        /* A trace would reclaim what tells of a count too many. */
+        if (crn_gc.is_verifying) crn_verify();
         uint64_t live = crn_live_bytes();
         crn_trace_run();
         bool has_more = crn_gc.workers[0].decrements.count != 0;

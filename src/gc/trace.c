@@ -457,7 +457,10 @@ void crn_trace_run(void) {
     }
     crn_gc.freed_bytes = freed_by_count;
     /* Those of buried references: the objects are free before anybody asks how much is. */
-    crn_count_decrements(0);
+    if (crn_gc.workers[0].decrements.count) {
+        crn_count_decrements(0);
+        crn_worker_flush(&crn_gc.workers[0]);
+    }
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_trim(&heap->core, heap->limit_bytes != 0 || is_short);
     }

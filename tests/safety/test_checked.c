@@ -55,7 +55,7 @@ static void assert_names(const char *text) {
     if (!strstr(report, text)) fail_msg("\"%s\" is not in:\n%s", text, report);
 }
 
-/* The report has both texts, and this function and line. */
+/* The report has both texts, this file and this function. */
 #define EXPECT_REPORT(statement, first, second)                                                    \
     do {                                                                                           \
         char here[300];                                                                            \
@@ -66,8 +66,9 @@ static void assert_names(const char *text) {
             fail_msg("no report");                                                                 \
         }                                                                                          \
         cairn_on_report(NULL, NULL);                                                               \
-        snprintf(here, sizeof(here), "%s:%d in %s", __FILE__, __LINE__, __func__);                 \
+        snprintf(here, sizeof(here), " in %s, thread", __func__);                                  \
         assert_names(here);                                                                        \
+        assert_names("test_checked.c:");                                                           \
         assert_names(first);                                                                       \
         assert_names(second);                                                                      \
         assert_stoppable();                                                                        \
