@@ -68,7 +68,7 @@ static void *worker_run(void *argument) {
 #if defined(BENCH_BY_HAND)
         Node *old = bench_get(table[index]);
         if (old != NULL) {
-            free(old->leaf.p);
+            free(bench_get(old->leaf));
             free(old);
         }
 #endif

@@ -127,8 +127,6 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
         if (crn_gc.is_verifying) crn_verify();
         uint64_t live = crn_live_bytes();
         crn_trace_run();
-        bool has_more = crn_gc.workers[0].decrements.count != 0;
-        __atomic_store_n(&crn_gc.has_backlog, has_more, __ATOMIC_RELAXED);
         crn_pace_after_trace(live - crn_live_bytes());
     }
     uint64_t traced_ns = kind == CAIRN_COUNT ? 0 : crn_os_now_ns() - counted;

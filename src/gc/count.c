@@ -58,10 +58,9 @@ static _Noreturn void report_bad_reference(const void *value, void **field) {
     struct crn_block *owner = field ? crn_block_of_interior(field) : NULL;
     struct crn_block *block = NULL;
     const char *target = crn_object_of(value, &block);
-    size_t offset = owner ? (size_t)((char *)field - owner->base) : 0;
-    if (owner && owner->slot_size) offset %= owner->slot_size;
-    crn_fail("not an object: the field at offset %zu of a %s at %p refers to %p, %s", offset,
-             owner ? owner->type->name : "root", (void *)field, value,
+    crn_fail("not an object: the field at offset %zu of a %s at %p refers to %p, %s",
+             owner ? crn_offset_in_object(owner, field) : 0, owner ? owner->type->name : "root",
+             (void *)field, value,
              crn_space_is_tombstone(value) ? "an object that was deleted before it was stored"
              : target                      ? "the middle of an object"
                                            : "where no object is");

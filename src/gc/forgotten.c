@@ -33,8 +33,7 @@ struct holder {
 
 static struct holder holder_of(void **field) {
     const struct crn_block *block = crn_block_of_interior(field);
-    size_t offset = (size_t)((char *)field - block->base);
-    if (block->slot_size) offset %= block->slot_size;
+    size_t offset = crn_offset_in_object(block, field);
     return (struct holder){block->type->name, (char *)field - offset, offset};
 }
 

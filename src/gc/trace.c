@@ -456,7 +456,8 @@ void crn_trace_run(void) {
         clear_marks(heap);
     }
     crn_gc.freed_bytes = freed_by_count;
-    /* Those of buried references: the objects are free before anybody asks how much is. */
+    /* Those of buried references and of cells: nothing is queued behind a trace, and the objects
+     * are free before anybody asks how much is. */
     if (crn_gc.workers[0].decrements.count) {
         crn_count_decrements(0);
         crn_worker_flush(&crn_gc.workers[0]);

@@ -272,8 +272,7 @@ static size_t length_of(const void *array, struct crn_block **block, const char 
     char *object = crn_object_of(array, block);
     crn_leave();
     CAIRN_REQUIRE(object && object == (const char *)array, "%s: %p is %s", caller, array,
-                  crn_space_is_tombstone(array) ? "a tombstone: the object was deleted"
-                                                : "not the start of an object");
+                  crn_why_no_object(array));
     if (!(*block)->is_sized) return 1;
     size_t used = crn_object_used(*block, object);
     const struct crn_type *type = (*block)->type;

@@ -177,9 +177,7 @@ struct crn_extra *crn_extra_enter(void *object, struct crn_shard **shard, const 
     char *start = crn_object_of(object, &block);
     if (!start || start != object) {
         crn_leave();
-        crn_fail("%s: %p is %s", caller, object,
-                 crn_space_is_tombstone(object) ? "a tombstone: the object was deleted"
-                                                : "not the start of an object");
+        crn_fail("%s: %p is %s", caller, object, crn_why_no_object(object));
     }
     *shard = crn_extras_lock(object);
     return crn_extra_make_locked(*shard, object, block);

@@ -254,6 +254,17 @@ CRN_INLINE bool crn_has_log_bits(const struct crn_block *block) {
     return !block->is_sized && block->type->log_bits;
 }
 
+CRN_INLINE size_t crn_offset_in_object(const struct crn_block *owner, void **field) {
+    size_t offset = (size_t)((char *)field - owner->base);
+    return owner->slot_size ? offset % owner->slot_size : offset;
+}
+
+/* What a call says of an address that is not the start of an object. */
+CRN_INLINE const char *crn_why_no_object(const void *address) {
+    return crn_space_is_tombstone(address) ? "a tombstone: the object was deleted"
+                                           : "not the start of an object";
+}
+
 /* Of an element, its flexible part apart; type.c. */
 bool crn_is_tagged_word(const struct crn_type *type, size_t word);
 bool crn_is_reference_word(const struct crn_type *type, size_t word); /* tagged ones too */

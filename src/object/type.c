@@ -124,22 +124,17 @@ bool crn_is_reference_word(const struct crn_type *type, size_t word) {
     return crn_is_tagged_word(type, word);
 }
 
-static size_t offset_in_object(const struct crn_block *owner, void **field) {
-    size_t offset = (size_t)((char *)field - owner->base);
-    return owner->slot_size ? offset % owner->slot_size : offset;
-}
-
 bool crn_is_tagged_field(const struct crn_block *owner, void **field) {
     const struct crn_type *type = owner->type;
     if (!type->tagged_count) return false;
-    size_t offset = offset_in_object(owner, field);
+    size_t offset = crn_offset_in_object(owner, field);
     if (type->has_flex && offset >= type->flex_offset) return false;
     return crn_is_tagged_word(type, offset % type->size / sizeof(void *));
 }
 
 bool crn_is_declared_field(const struct crn_block *owner, void **field) {
     const struct crn_type *type = owner->type;
-    size_t offset = offset_in_object(owner, field);
+    size_t offset = crn_offset_in_object(owner, field);
     if (owner->content != CRN_EXACT || offset % sizeof(void *) != 0) return false;
     if (type->has_flex && offset >= type->flex_offset) return true;
     return crn_is_reference_word(type, offset % type->size / sizeof(void *));

@@ -38,7 +38,7 @@ struct crn_call { /* of the program */
     const char *file, *function;
     int line;
 };
-/* `pointer` is a tombstone or a deleted object; `access` is what was done: "cairn_get of". */
+/* `pointer` is a tombstone or a deleted object; `access` is what was done: "a store into". */
 _Noreturn void crn_report_use(const void *pointer, const char *access, const struct crn_call *call);
 _Noreturn void crn_report_double_delete(const void *pointer, const char *type,
                                         const struct crn_call *site);

@@ -3,7 +3,7 @@
  * Pins, added roots, and the table of extras: many entries, several threads, and epochs that look
  * only at what changed.
  */
-#include "../test.h"
+#include "../test_report.h"
 
 static uintptr_t hidden;
 
@@ -46,28 +46,6 @@ static void pins_keep_until_the_last_unpin(void **state) {
     run_apart(unpin);
     live_after(CAIRN_COUNT);
     assert_null(cairn_weak_get(&weak));
-}
-
-static jmp_buf caught;
-static char report[2048];
-static void on_report(const char *text, void *context) {
-    (void)context;
-    strncpy(report, text, sizeof(report) - 1);
-    longjmp(caught, 1);
-}
-
-/* The handler leaves by longjmp, and the thread can still be stopped: the other one collects. */
-static void *collect_once(void *unused) {
-    cairn_collect(CAIRN_COUNT);
-    return unused;
-}
-static void assert_stoppable(void) {
-    pthread_t thread;
-    assert_int_equal(cairn_thread.no_stop, 0);
-    assert_int_equal(pthread_create(&thread, NULL, collect_once, NULL), 0);
-    cairn_blocking_begin();
-    pthread_join(thread, NULL);
-    cairn_blocking_end();
 }
 
 static void misuse_reports_and_may_be_left(void **state) {

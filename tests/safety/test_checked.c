@@ -6,7 +6,7 @@
  */
 #define CAIRN_CHECKED
 #define CAIRN_SITES
-#include "../test.h"
+#include "../test_report.h"
 
 typedef struct Item Item;
 typedef cairn_ref(Item) ItemRef;
@@ -28,50 +28,16 @@ typedef struct {
 } Plain;
 CAIRN_LEAF(Plain);
 
-static jmp_buf caught;
-static char report[4096];
-
-static void on_report(const char *text, void *context) {
-    (void)context;
-    strncpy(report, text, sizeof(report) - 1);
-    longjmp(caught, 1);
-}
-
-static void *collect_once(void *unused) {
-    cairn_collect(CAIRN_COUNT);
-    return unused;
-}
-
-static void assert_stoppable(void) {
-    pthread_t thread;
-    uint64_t epochs = stats_now().epochs;
-    assert_int_equal(cairn_thread.no_stop, 0);
-    assert_int_equal(pthread_create(&thread, NULL, collect_once, NULL), 0);
-    while (stats_now().epochs == epochs) {}
-    pthread_join(thread, NULL);
-}
-
-static void assert_names(const char *text) {
-    if (!strstr(report, text)) fail_msg("\"%s\" is not in:\n%s", text, report);
-}
-
 /* The report has both texts, this file and this function. */
 #define EXPECT_REPORT(statement, first, second)                                                    \
     do {                                                                                           \
         char here[300];                                                                            \
-        report[0] = 0;                                                                             \
-        cairn_on_report(on_report, NULL);                                                          \
-        if (setjmp(caught) == 0) {                                                                 \
-            statement;                                                                             \
-            fail_msg("no report");                                                                 \
-        }                                                                                          \
-        cairn_on_report(NULL, NULL);                                                               \
+        CATCH_REPORT(statement);                                                                   \
         snprintf(here, sizeof(here), " in %s, thread", __func__);                                  \
         assert_names(here);                                                                        \
         assert_names("test_checked.c:");                                                           \
         assert_names(first);                                                                       \
         assert_names(second);                                                                      \
-        assert_stoppable();                                                                        \
     } while (0)
 
 static Item *kept;

@@ -5,45 +5,14 @@
  * one that a collection can stop.
  */
 #define _GNU_SOURCE
-#include "../test.h"
+#include "../test_report.h"
 
 #include <sys/mman.h>
 
-static jmp_buf caught;
-static char report[4096];
-
-static void on_report(const char *text, void *context) {
-    (void)context;
-    strncpy(report, text, sizeof(report) - 1);
-    longjmp(caught, 1);
-}
-
-static void *collect_once(void *unused) {
-    cairn_collect(CAIRN_COUNT);
-    return unused;
-}
-
-/* Not in a call that waits: the other thread has to stop this one. */
-static void assert_stoppable(void) {
-    pthread_t thread;
-    uint64_t epochs = stats_now().epochs;
-    assert_int_equal(cairn_thread.no_stop, 0);
-    assert_int_equal(pthread_create(&thread, NULL, collect_once, NULL), 0);
-    while (stats_now().epochs == epochs) {}
-    pthread_join(thread, NULL);
-}
-
 #define EXPECT_REPORT(statement, text)                                                             \
     do {                                                                                           \
-        report[0] = 0;                                                                             \
-        cairn_on_report(on_report, NULL);                                                          \
-        if (setjmp(caught) == 0) {                                                                 \
-            statement;                                                                             \
-            fail_msg("no report");                                                                 \
-        }                                                                                          \
-        cairn_on_report(NULL, NULL);                                                               \
-        if (!strstr(report, text)) fail_msg("the report says: %s", report);                        \
-        assert_stoppable();                                                                        \
+        CATCH_REPORT(statement);                                                                   \
+        assert_names(text);                                                                        \
     } while (0)
 
 /* ---- The object ---- */

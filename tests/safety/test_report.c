@@ -5,7 +5,7 @@
  * during a test: each test puts Cairn's handler back.
  */
 #define _GNU_SOURCE
-#include "../test.h"
+#include "../test_report.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -21,52 +21,22 @@
 
 static struct sigaction own_handler; /* Cairn's, as a program has it */
 
-static jmp_buf caught;
 static volatile long sink;
-static char report[4096];
 
-static void on_report(const char *text, void *context) {
-    (void)context;
-    strncpy(report, text, sizeof(report) - 1);
-    longjmp(caught, 1);
-}
-
-static void *collect_once(void *unused) {
-    cairn_collect(CAIRN_COUNT);
-    return unused;
-}
-
-/* The handler left a signal handler by longjmp: nothing is masked, and the thread can be stopped.
- */
-static void assert_stoppable(void) {
+/* The handler left a signal handler by longjmp: nothing is masked. */
+static void assert_unmasked(void) {
     sigset_t mask;
     assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
     assert_false(sigismember(&mask, SIGURG));
     assert_false(sigismember(&mask, SIGSEGV));
-    assert_int_equal(cairn_thread.no_stop, 0);
-    pthread_t thread;
-    uint64_t epochs = stats_now().epochs;
-    assert_int_equal(pthread_create(&thread, NULL, collect_once, NULL), 0);
-    while (stats_now().epochs == epochs) {}
-    pthread_join(thread, NULL);
 }
 
 #define EXPECT_REPORT(statement)                                                                   \
     do {                                                                                           \
-        report[0] = 0;                                                                             \
         sigaction(SIGSEGV, &own_handler, NULL);                                                    \
-        cairn_on_report(on_report, NULL);                                                          \
-        if (setjmp(caught) == 0) {                                                                 \
-            statement;                                                                             \
-            fail_msg("no report");                                                                 \
-        }                                                                                          \
-        cairn_on_report(NULL, NULL);                                                               \
-        assert_stoppable();                                                                        \
+        CATCH_REPORT(statement);                                                                   \
+        assert_unmasked();                                                                         \
     } while (0)
-
-static void assert_names(const char *text) {
-    if (!strstr(report, text)) fail_msg("\"%s\" is not in:\n%s", text, report);
-}
 
 typedef struct {
     long first, second;

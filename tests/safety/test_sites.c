@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #define CAIRN_SITES 1
-#include "../test.h"
+#include "../test_report.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -14,14 +14,6 @@
 #include <unistd.h>
 
 void *plain_node(void); /* plain.c: no sites */
-
-static jmp_buf caught;
-static char report[4096];
-static void on_report(const char *text, void *context) {
-    (void)context;
-    strncpy(report, text, sizeof(report) - 1);
-    longjmp(caught, 1);
-}
 
 /* What a double delete of the object says of its allocation. */
 static const char *allocated(void *object) {

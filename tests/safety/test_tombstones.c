@@ -4,31 +4,17 @@
  * slot is free; what no field is (words, untyped memory, stacks, pins) keeps the object as before.
  * Tombstones in fields may be copied; one in a variable may not be stored.
  */
-#include "../test.h"
+#include "../test_report.h"
 #include "../test_child.h"
 #include "space/space.h"
 
 static struct sigaction own_handler; /* Cairn's: cmocka listens for faults itself */
-static jmp_buf caught;
 static volatile long sink;
-static char report[4096];
-
-static void on_report(const char *text, void *context) {
-    (void)context;
-    strncpy(report, text, sizeof(report) - 1);
-    longjmp(caught, 1);
-}
 
 static void expect_trap(const Node *node, const char *text) {
-    report[0] = 0;
     sigaction(SIGSEGV, &own_handler, NULL);
-    cairn_on_report(on_report, NULL);
-    if (setjmp(caught) == 0) {
-        sink = node->value;
-        fail_msg("no report");
-    }
-    cairn_on_report(NULL, NULL);
-    if (!strstr(report, text)) fail_msg("\"%s\" is not in:\n%s", text, report);
+    CATCH_REPORT(sink = node->value);
+    assert_names(text);
 }
 
 static uint64_t waiting_at_start;
