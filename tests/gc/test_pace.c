@@ -62,12 +62,36 @@ static void roots_keep_to_their_share_of_the_time(void **state) {
     expect_share_of_roots(10);
 }
 
+static uint64_t goal_with(uint64_t goal_ns) {
+    cairn_options options = CAIRN_OPTIONS_INIT;
+    options.region_bytes = (size_t)64 << 20;
+    options.pause_goal_ns = goal_ns;
+    cairn_heap *heap;
+    assert_int_equal(cairn_heap_create(&options, &heap), CAIRN_OK);
+    cairn_collect(CAIRN_COUNT);
+    uint64_t found_ns = crn_gc.pause_goal_ns;
+    assert_int_equal(cairn_heap_destroy(heap), CAIRN_OK);
+    return found_ns;
+}
+
+/* One epoch serves all heaps; the goal of one that has ended counts no more. */
+static void shortest_goal_of_all_heaps_counts(void **state) {
+    (void)state;
+    uint64_t usual_ns = crn_settings.pause_goal_ns;
+    assert_int_equal(goal_with(usual_ns / 2), usual_ns / 2);
+    assert_int_equal(goal_with(usual_ns * 2), usual_ns);
+    assert_int_equal(goal_with(0), usual_ns);
+    cairn_collect(CAIRN_COUNT);
+    assert_int_equal(crn_gc.pause_goal_ns, usual_ns);
+}
+
 int main(void) {
     assert_int_equal(cairn_thread_register(), CAIRN_OK);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(budget_follows_the_goal),
         cmocka_unit_test(interrupted_scan_does_not_raise_the_budget_far),
         cmocka_unit_test(roots_keep_to_their_share_of_the_time),
+        cmocka_unit_test(shortest_goal_of_all_heaps_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
