@@ -17,12 +17,23 @@ else()
     set(CAIRN_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 endif()
 
-install(TARGETS cairn_static cairn_shared EXPORT cairn-targets
+install(TARGETS cairn_static cairn_shared cairn_instrumented EXPORT cairn-targets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/cairn DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     FILES_MATCHING PATTERN "*.h")
 install(EXPORT cairn-targets NAMESPACE cairn:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/cairn)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/cairn.pc.in cairn.pc @ONLY)
+# pkg-config does not know for which compiler it is asked.
+foreach(compiler GNU CLANG)
+    string(REPLACE ";" " " CAIRN_PC_CFLAGS "${CAIRN_INSTRUMENTED_${compiler}}")
+    string(REPLACE "SHELL:" "" CAIRN_PC_CFLAGS "${CAIRN_PC_CFLAGS}")
+    set(name cairn-instrumented)
+    if(compiler STREQUAL CLANG)
+        set(name cairn-instrumented-clang)
+    endif()
+    configure_file(${CMAKE_CURRENT_LIST_DIR}/cairn-instrumented.pc.in ${name}.pc @ONLY)
+    install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/cairn-config.cmake.in cairn-config.cmake @ONLY)
 write_basic_package_version_file(cairn-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cairn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

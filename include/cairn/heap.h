@@ -29,7 +29,7 @@ struct cairn_site {
 };
 CAIRN_API void cairn_site_note_(void *object, struct cairn_site *site);
 
-static inline void *cairn_noted_(void *object, struct cairn_site *site) {
+CAIRN_INLINE_ void *cairn_noted_(void *object, struct cairn_site *site) {
     if (object) cairn_site_note_(object, site);
     return object;
 }
@@ -45,10 +45,17 @@ static inline void *cairn_noted_(void *object, struct cairn_site *site) {
 
 /* ---- Typed objects ------------------------------------------------------------------------ */
 
-#define CAIRN_SLOT_SIZE_(bytes) (((bytes) + 15u) & ~(size_t)15u)
+/* In instrumented files an object has room behind its end; see cairn/instrumented.h. */
+#if defined(CAIRN_INSTRUMENTED)
+#define CAIRN_SLOT_SIZE_(T)                                                                        \
+    ((sizeof(T) + CAIRN_REDZONE_ + CAIRN_SLOT_ALIGN_(T) - 1) & ~(CAIRN_SLOT_ALIGN_(T) - 1))
+#define CAIRN_SLOT_ALIGN_(T) (CAIRN_ALIGNOF_(T) < 16 ? (size_t)16 : CAIRN_ALIGNOF_(T))
+#else
+#define CAIRN_SLOT_SIZE_(T) ((sizeof(T) + 15u) & ~(size_t)15u)
+#endif
 
 /* One zeroed T. The fast path is load, add, compare, store. */
-#define cairn_new(T) ((T *)CAIRN_NOTED_(cairn_new_(cairn_type_of_##T, CAIRN_SLOT_SIZE_(sizeof(T)))))
+#define cairn_new(T) ((T *)CAIRN_NOTED_(cairn_new_(cairn_type_of_##T, CAIRN_SLOT_SIZE_(T))))
 #define cairn_new_in(heap, T) ((T *)CAIRN_NOTED_(cairn_new_type_in_((heap), cairn_type_of_##T)))
 
 /* The same for a layout that cairn_type_create made. */
@@ -56,7 +63,7 @@ static inline void *cairn_noted_(void *object, struct cairn_site *site) {
 #define cairn_new_type_in(heap, type) CAIRN_NOTED_(cairn_new_type_in_((heap), (type)))
 CAIRN_API void *cairn_new_type_in_(cairn_heap *heap, cairn_type *type);
 
-static inline void *cairn_new_(cairn_type *type, size_t slot_size) {
+CAIRN_INLINE_ void *cairn_new_(cairn_type *type, size_t slot_size) {
     uint32_t bin = __atomic_load_n(&type->bin, __ATOMIC_RELAXED);
     if (CAIRN_LIKELY_(bin < cairn_thread.cursor_count)) {
         struct cairn_cursor *cursor = cairn_thread.cursors + bin;

@@ -12,6 +12,7 @@
 #include <cairn/foreach.h>
 #include <cairn/runtime.h>
 
+#include <stdlib.h>
 #include <string.h>
 #ifdef __cplusplus
 #include <type_traits>
@@ -95,9 +96,9 @@ typedef struct cairn_type_options {
 
 /* A descriptor; CAIRN_TYPE makes a static one, cairn_type_create one at run time. */
 struct cairn_type {
-    uint32_t bin; /* atomic; 0 until the first allocation */
-    uint32_t field_count;
-    size_t size, align; /* bytes */
+    uint32_t bin;         /* atomic; 0 until the first allocation */
+    uint32_t field_count; /* and CAIRN_REDZONED_ */
+    size_t size, align;   /* bytes */
     const char *name;
     const struct cairn_field *fields;
     cairn_type_options options;
@@ -116,12 +117,12 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
     CAIRN_TYPE_(T, options, CAIRN_EACH_(CAIRN_FIELD_, T, __VA_ARGS__))
 #define CAIRN_LEAF(T)                                                                              \
     __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
-        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                                             \
+        {0, CAIRN_REDZONED_, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                               \
          CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL}}
 #define CAIRN_LEAF_WITH(T, options)                                                                \
     __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
-        {0, 0, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL, CAIRN_APPLY_(CAIRN_OPTIONS_, options),      \
-         NULL}}
+        {0, CAIRN_REDZONED_, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                               \
+         CAIRN_APPLY_(CAIRN_OPTIONS_, options), NULL}}
 
 #define CAIRN_NESTED(member, Type) (nested, member, Type)
 #define CAIRN_WEAK(member) (weak, member)
@@ -145,8 +146,10 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
 #define CAIRN_TYPE_(T, OPTIONS, ...)                                                               \
     CAIRN_UNUSED_ static const struct cairn_field cairn_fields_of_##T[] = {__VA_ARGS__};           \
     __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
-        {0, (uint32_t)(sizeof(cairn_fields_of_##T) / sizeof(struct cairn_field)), sizeof(T),       \
-         CAIRN_ALIGNOF_(T), #T, cairn_fields_of_##T, CAIRN_APPLY_(CAIRN_OPTIONS_, OPTIONS), NULL}}
+        {0,                                                                                        \
+         (uint32_t)(sizeof(cairn_fields_of_##T) / sizeof(struct cairn_field)) | CAIRN_REDZONED_,   \
+         sizeof(T), CAIRN_ALIGNOF_(T), #T, cairn_fields_of_##T,                                    \
+         CAIRN_APPLY_(CAIRN_OPTIONS_, OPTIONS), NULL}}
 
 #define CAIRN_FIELD_(T, x) CAIRN_CAT_(CAIRN_FIELD_TUPLE_, CAIRN_IS_TUPLE_(x))(T, x)
 #define CAIRN_FIELD_TUPLE_0(T, f) CAIRN_FIELD_REF_(T, f)
@@ -230,8 +233,10 @@ extern "C" {
 /* A file that is compiled with -DCAIRN_CHECKED looks before it leaps. What cairn_get and cairn_load
  * return, and what cairn_set, cairn_swap and cairn_cas store, must be NULL, the start of an object
  * that is not deleted, or outside every heap. What is stored into must be a declared field of a
- * living object of the same heap. cairn_at and cairn_copy stay within one object. Whatever is not
- * so is a report that names the line. Files with and without may be mixed. */
+ * living object of the same heap. cairn_at and cairn_copy stay within one object; so do memcpy,
+ * memmove, memset and qsort, which may not write over a declared field (in C; C++ has no macros of
+ * these names). Whatever is not so is a report that names the line. Files with and without may be
+ * mixed. */
 #if defined(CAIRN_CHECKED)
 #define CAIRN_HERE_ , CAIRN_SITE_
 #define CAIRN_HERE_PARAMETERS_ , const char *file, const char *function, int line
@@ -243,7 +248,7 @@ extern "C" {
 #define CAIRN_HERE_
 #define CAIRN_HERE_PARAMETERS_
 #define CAIRN_HERE_PASSED_
-#define CAIRN_CHECK_STORE_(field, value) ((void)0)
+#define CAIRN_CHECK_STORE_(field, value) CAIRN_ASK_STORE_(field)
 #define CAIRN_CHECK_COPY_(dst, src, count, bytes) ((void)0)
 #endif
 CAIRN_API void *cairn_check_value_(void *value, const char *file, const char *function, int line);
@@ -255,15 +260,38 @@ CAIRN_API void cairn_check_copy_(const void *dst, const void *src, size_t count,
                                  size_t element_bytes, const char *file, const char *function,
                                  int line);
 
-static inline void cairn_store_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {
+CAIRN_API void *cairn_check_memcpy_(void *to, const void *from, size_t bytes, const char *file,
+                                    const char *function, int line);
+CAIRN_API void *cairn_check_memmove_(void *to, const void *from, size_t bytes, const char *file,
+                                     const char *function, int line);
+CAIRN_API void *cairn_check_memset_(void *to, int value, size_t bytes, const char *file,
+                                    const char *function, int line);
+CAIRN_API void cairn_check_qsort_(void *array, size_t count, size_t element_bytes,
+                                  int (*compare)(const void *, const void *), const char *file,
+                                  const char *function, int line);
+/* In C; in C++ the names are those of members of std too. The usual headers are included here, for
+ * their declarations must come first. */
+#if defined(CAIRN_CHECKED) && !defined(__cplusplus)
+#undef memcpy
+#undef memmove
+#undef memset
+#undef qsort
+#define memcpy(to, from, bytes) cairn_check_memcpy_((to), (from), (bytes), CAIRN_SITE_)
+#define memmove(to, from, bytes) cairn_check_memmove_((to), (from), (bytes), CAIRN_SITE_)
+#define memset(to, value, bytes) cairn_check_memset_((to), (value), (bytes), CAIRN_SITE_)
+#define qsort(array, count, element_bytes, compare)                                                \
+    cairn_check_qsort_((array), (count), (element_bytes), (compare), CAIRN_SITE_)
+#endif
+
+CAIRN_INLINE_ void cairn_store_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {
     CAIRN_CHECK_STORE_(field, value);
     cairn_store_(field, value);
 }
-static inline void *cairn_swap_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {
+CAIRN_INLINE_ void *cairn_swap_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {
     CAIRN_CHECK_STORE_(field, value);
     return cairn_swap_(field, value);
 }
-static inline bool cairn_cas_here_(void **field, void **expected,
+CAIRN_INLINE_ bool cairn_cas_here_(void **field, void **expected,
                                    void *value CAIRN_HERE_PARAMETERS_) {
     CAIRN_CHECK_STORE_(field, value);
     return cairn_cas_(field, expected, value);
@@ -340,7 +368,8 @@ static inline bool cairn_cas_here_(void **field, void **expected,
 #define cairn_set_word(field, bits)                                                                \
     (_Generic((field), cairn_word * : cairn_set_word_)((field), (uintptr_t)(bits)))
 #endif
-static inline void cairn_set_word_(cairn_word *field, uintptr_t bits) {
+CAIRN_INLINE_ void cairn_set_word_(cairn_word *field, uintptr_t bits) {
+    CAIRN_ASK_STORE_(field);
     cairn_store_((void **)(uintptr_t)&field->w, (void *)bits);
 }
 
@@ -371,7 +400,7 @@ static inline void cairn_set_word_(cairn_word *field, uintptr_t bits) {
 #endif
 
 CAIRN_API void cairn_copy_(void *dst, const void *src, size_t count, size_t element_size);
-static inline void cairn_copy_here_(void *dst, const void *src, size_t count,
+CAIRN_INLINE_ void cairn_copy_here_(void *dst, const void *src, size_t count,
                                     size_t element_size CAIRN_HERE_PARAMETERS_) {
     CAIRN_CHECK_COPY_(dst, src, count, element_size);
     cairn_copy_(dst, src, count, element_size);

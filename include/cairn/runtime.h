@@ -56,7 +56,27 @@
 extern "C" {
 #endif
 
-#define CAIRN_RUNTIME_VERSION 1u
+#define CAIRN_RUNTIME_VERSION 2u
+
+/* Bytes behind each object that belong to nobody, in programs with instrumented files; and what the
+ * descriptors of those files say in their number of fields: they allocate with that room. */
+#define CAIRN_REDZONE_ 16u
+#define CAIRN_REDZONE_FLAG_ 0x80000000u
+#if defined(CAIRN_INSTRUMENTED)
+#define CAIRN_REDZONED_ CAIRN_REDZONE_FLAG_
+#else
+#define CAIRN_REDZONED_ 0u
+#endif
+
+/* What is inlined into the program is ours, and nobody is asked about it: an instrumented file
+ * calls it instead. Its stores into fields ask once. */
+#if defined(CAIRN_INSTRUMENTED)
+#define CAIRN_INLINE_ static inline __attribute__((no_sanitize("kernel-address")))
+#define CAIRN_ASK_STORE_(field) CAIRN_ASK_((field), sizeof(void *), true)
+#else
+#define CAIRN_INLINE_ static inline
+#define CAIRN_ASK_STORE_(field) ((void)0)
+#endif
 
 /* Grows from `next` to `limit` through zeroed free slots. Entry 0 is always empty. */
 struct cairn_cursor {
@@ -69,6 +89,11 @@ struct cairn_runtime {
     uint32_t stop;      /* atomic: a collection wants the threads to stop */
     uintptr_t log_mask; /* which address bits choose a log byte; all of them where space allows */
     unsigned char *log_bits; /* one bit per 8 bytes of address space; set: log the next store */
+    uintptr_t heap_low, heap_high; /* atomic; of all heaps */
+    /* Atomic; changes whenever objects were deleted or slots freed, and so may be another object's:
+     * what a thread saw alive under the same number it has neither deleted nor freed. On a line of
+     * its own: the barrier reads the others. */
+    uint64_t deaths __attribute__((aligned(64)));
 };
 
 struct cairn_thread {
@@ -77,6 +102,11 @@ struct cairn_thread {
     volatile uint32_t no_stop;    /* depth; a stop signal that finds it nonzero sets `deferred` */
     volatile uint32_t deferred;   /* something waits for the end of the section: a stop, say */
     void *self;                   /* the thread's record, NULL before registration */
+    /* The object that an instrumented file touched last, and cairn_runtime.deaths before it. The
+     * address is inverted, for a thread-local is a root. */
+    uintptr_t seen_inverted;
+    size_t seen_bytes;
+    uint64_t seen_deaths;
 };
 
 CAIRN_API extern struct cairn_runtime cairn_runtime;
@@ -87,8 +117,17 @@ CAIRN_API void cairn_stop_poll_(void);
 CAIRN_API void cairn_store_slow_(void **field, void *value);
 CAIRN_API void cairn_log_slow_(void **field);
 
+/* Before each load and store of an instrumented file. Whether it lies within a living object of at
+ * most two megabytes; the address is one of a heap's. If not, the other reports, unless it lies in
+ * a larger object or in none of a heap; `frame` is where the stack frame of the code that asks
+ * begins.
+ */
+CAIRN_API bool cairn_is_accessible_(const void *address, size_t bytes);
+CAIRN_API void cairn_access_(const void *address, size_t bytes, bool is_store, const void *code,
+                             const char *frame);
+
 /* Behind a section: a stop that came within it happens now. */
-static inline void cairn_stop_check_(void) {
+CAIRN_INLINE_ void cairn_stop_check_(void) {
 #if CAIRN_TSAN_
     bool is_wanted = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED);
     if (CAIRN_UNLIKELY_(is_wanted || cairn_thread.deferred)) cairn_stop_poll_();
@@ -98,19 +137,38 @@ static inline void cairn_stop_check_(void) {
 }
 
 /* A section that no stop may enter: what it tests and what it stores belong together. */
-static inline void cairn_section_enter_(void) {
+CAIRN_INLINE_ void cairn_section_enter_(void) {
     cairn_thread.no_stop = cairn_thread.no_stop + 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-static inline void cairn_section_leave_(void) {
+CAIRN_INLINE_ void cairn_section_leave_(void) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     cairn_thread.no_stop = cairn_thread.no_stop - 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     cairn_stop_check_();
 }
 
-static inline bool cairn_field_is_logged_(const void *field) {
+/* Most addresses lie in no heap, and most others in the object that was touched last. */
+#define CAIRN_ASK_(address, bytes, is_store)                                                       \
+    do {                                                                                           \
+        if (CAIRN_UNLIKELY_(!cairn_is_known_(address, bytes)) &&                                   \
+            CAIRN_UNLIKELY_(!cairn_is_accessible_(address, bytes))) {                              \
+            cairn_access_((address), (bytes), (is_store), __builtin_return_address(0),             \
+                          (const char *)__builtin_dwarf_cfa());                                    \
+        }                                                                                          \
+    } while (0)
+CAIRN_INLINE_ bool cairn_is_known_(const void *address, size_t bytes) {
+    uintptr_t a = (uintptr_t)address;
+    uintptr_t low = __atomic_load_n(&cairn_runtime.heap_low, __ATOMIC_RELAXED);
+    uintptr_t high = __atomic_load_n(&cairn_runtime.heap_high, __ATOMIC_RELAXED);
+    if (CAIRN_LIKELY_(a - low >= high - low)) return true;
+    uintptr_t offset = a - ~cairn_thread.seen_inverted;
+    return offset < cairn_thread.seen_bytes && bytes <= cairn_thread.seen_bytes - offset &&
+           cairn_thread.seen_deaths == __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_RELAXED);
+}
+
+CAIRN_INLINE_ bool cairn_field_is_logged_(const void *field) {
     uintptr_t address = (uintptr_t)field;
     const unsigned char *byte = cairn_runtime.log_bits + ((address & cairn_runtime.log_mask) >> 6);
     return (__atomic_load_n(byte, __ATOMIC_RELAXED) >> ((address >> 3) & 7)) & 1;
@@ -118,12 +176,12 @@ static inline bool cairn_field_is_logged_(const void *field) {
 
 /* The same around the barrier, called by the program alone and so never nested: two plain stores,
  * where adding and subtracting would make each barrier wait for the one before it. */
-static inline void cairn_barrier_enter_(void) {
+CAIRN_INLINE_ void cairn_barrier_enter_(void) {
     cairn_thread.no_stop = 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-static inline void cairn_barrier_leave_(void) {
+CAIRN_INLINE_ void cairn_barrier_leave_(void) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     cairn_thread.no_stop = 0;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -131,7 +189,7 @@ static inline void cairn_barrier_leave_(void) {
 }
 
 /* The barrier. Test, log and store are one section: see docs/design.md, "The barrier". */
-static inline void cairn_store_(void **field, void *value) {
+CAIRN_INLINE_ void cairn_store_(void **field, void *value) {
     cairn_barrier_enter_();
     if (CAIRN_UNLIKELY_(cairn_field_is_logged_(field))) {
         cairn_store_slow_(field, value);
@@ -141,7 +199,7 @@ static inline void cairn_store_(void **field, void *value) {
     cairn_barrier_leave_();
 }
 
-static inline void *cairn_swap_(void **field, void *value) {
+CAIRN_INLINE_ void *cairn_swap_(void **field, void *value) {
     cairn_barrier_enter_();
     if (CAIRN_UNLIKELY_(cairn_field_is_logged_(field))) cairn_log_slow_(field);
     void *old = __atomic_exchange_n(field, value, __ATOMIC_ACQ_REL);
@@ -149,7 +207,7 @@ static inline void *cairn_swap_(void **field, void *value) {
     return old;
 }
 
-static inline bool cairn_cas_(void **field, void **expected, void *value) {
+CAIRN_INLINE_ bool cairn_cas_(void **field, void **expected, void *value) {
     cairn_barrier_enter_();
     if (CAIRN_UNLIKELY_(cairn_field_is_logged_(field))) cairn_log_slow_(field);
     bool done = __atomic_compare_exchange_n(field, expected, value, false, __ATOMIC_ACQ_REL,

@@ -61,7 +61,7 @@ enum { CRN_CACHE_LINE = 64 }; /* bytes */
 #define CRN_MIB(n) ((size_t)(n) << 20)
 #define CRN_GIB(n) ((size_t)(n) << 30)
 
-/* Formats a report with file-independent text, hands it to the user's handler and aborts. */
+/* A report of a broken contract that has no kind of its own, see report.h: a sentence. */
 _Noreturn void crn_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #define CAIRN_REQUIRE(condition, ...)                                                              \
@@ -90,8 +90,5 @@ CRN_INLINE size_t crn_max(size_t a, size_t b) {
 CRN_INLINE uint32_t crn_log2(size_t value) {
     return 63u - (uint32_t)__builtin_clzll(value);
 }
-
-/* The handler that cairn_on_report sets. */
-void crn_set_fail_handler(void (*handler)(const char *report, void *context), void *context);
 
 #endif

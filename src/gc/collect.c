@@ -86,8 +86,8 @@ static bool has_spare_processor(void) {
     return running < crn_gc.processor_count;
 }
 
-/* Holding the world lock, which it may give up for a while: stops the world with a list of what is
- * loaded that is true. Returns when the last stop was asked for. */
+/* Holding the world lock, which it may give up for a while. Returns when the last stop was asked
+ * for. */
 static uint64_t stop_knowing_images(void) {
     for (;;) {
         uint64_t started = crn_os_now_ns();
@@ -99,6 +99,11 @@ static uint64_t stop_knowing_images(void) {
         crn_world_take();
         crn_images_install(fresh);
     }
+}
+
+void crn_world_stop_knowing_images(void) {
+    crn_world_take();
+    (void)stop_knowing_images();
 }
 
 static void adopt_options(void) {
@@ -264,6 +269,7 @@ const struct crn_hooks crn_hooks = {
     .start = start,
     .started = crn_stress_start,
     .give_back = give_back,
+    .search = crn_search_holders,
 };
 
 /* ---- Destroying a heap

@@ -16,6 +16,7 @@
  * `is_alone` is a constant in each inlined copy: a worker that is alone pays for no locked
  * instruction.
  */
+#include "base/report.h"
 #include "gc/count.h"
 
 /* ---- Shared with death.c ------------------------------------------------------------------------
@@ -58,12 +59,29 @@ static _Noreturn void report_bad_reference(const void *value, void **field) {
     struct crn_block *owner = field ? crn_block_of_interior(field) : NULL;
     struct crn_block *block = NULL;
     const char *target = crn_object_of(value, &block);
-    crn_fail("not an object: the field at offset %zu of a %s at %p refers to %p, %s",
-             owner ? crn_offset_in_object(owner, field) : 0, owner ? owner->type->name : "root",
-             (void *)field, value,
-             crn_space_is_tombstone(value) ? "an object that was deleted before it was stored"
-             : target                      ? "the middle of an object"
-                                           : "where no object is");
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_NOT_AN_OBJECT);
+    crn_report_line(report, "what", "the field at offset %zu of a %s at %p refers to %p, %s",
+                    owner ? crn_offset_in_object(owner, field) : 0,
+                    owner ? owner->type->name : "root", (void *)field, value,
+                    crn_space_is_tombstone(value)
+                        ? "an object that was deleted before it was stored"
+                    : target ? "the middle of an object"
+                             : "where no object is");
+    crn_report_line(report, "next step", "compile with -DCAIRN_CHECKED: that names the store");
+    crn_report_number(report, "address", (uintptr_t)value);
+    crn_report_number(report, "field", (uintptr_t)field);
+    crn_report_abort(report);
+}
+
+static _Noreturn void report_crossing(void **field, const struct crn_block *owner,
+                                      const struct crn_block *target) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_CROSSES_HEAPS);
+    crn_report_line(report, "what", "the field at %p of a %s in heap %s refers to a %s in heap %s",
+                    (void *)field, owner->type->name, owner->heap->name, target->type->name,
+                    target->heap->name);
+    crn_report_line(report, "next step", "compile with -DCAIRN_CHECKED: that names the store");
+    crn_report_number(report, "field", (uintptr_t)field);
+    crn_report_abort(report);
 }
 
 static CRN_NOINLINE void check_first_count(char *object, const struct crn_block *block,
@@ -81,12 +99,7 @@ static CRN_NOINLINE void check_first_count(char *object, const struct crn_block 
     if (!is_object || !crn_is_young(block, object)) report_bad_reference(object, field);
     if (CRN_UNLIKELY(crn_heaps->next) && field) {
         struct crn_block *owner = crn_block_of_interior(field);
-        CAIRN_REQUIRE(
-            !owner || owner->heap == block->heap,
-            "a reference crosses heaps: the field at %p of a %s in heap %s refers to a %s in "
-            "heap %s",
-            (void *)field, owner->type->name, owner->heap->name, block->type->name,
-            block->heap->name);
+        if (owner && owner->heap != block->heap) report_crossing(field, owner, block);
     }
 }
 

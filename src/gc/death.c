@@ -385,6 +385,7 @@ static bool slice(struct crn_worker *worker) {
     if (!queue->count) crn_large_step(worker);
     free_emptied(worker);
     crn_worker_flush(worker);
+    crn_deaths_happened();
     return queue->count != 0 || crn_large_is_waiting();
 }
 

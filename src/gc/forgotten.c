@@ -6,6 +6,7 @@
  * The first ends the program: what the field refers to may be reclaimed although it is in use, or
  * never. The second is a note: the word may be a number that looks like an address.
  */
+#include "base/report.h"
 #include "gc/gc.h"
 #include "object/sites.h"
 
@@ -64,12 +65,15 @@ void crn_report_uncounted(void **field, const void *value) {
     char allocated[PLACE_BYTES], target[PLACE_BYTES];
     describe_site(holder.object, allocated);
     describe_target(value, target);
-    crn_fail("forgotten store\n"
-             "  what: the field at offset %zu of the %s at %p refers to %p, %s\n"
-             "  allocated: the %s: %s\n"
-             "  next step: %s",
-             holder.offset, holder.type, (const void *)holder.object, value, target, holder.type,
-             allocated, told);
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_FORGOTTEN_STORE);
+    crn_report_line(report, "what", "the field at offset %zu of the %s at %p refers to %p, %s",
+                    holder.offset, holder.type, (const void *)holder.object, value, target);
+    crn_report_line(report, "allocated", "the %s: %s", holder.type, allocated);
+    crn_report_line(report, "next step", "%s", told);
+    crn_report_string(report, "type", holder.type);
+    crn_report_number(report, "object_address", (uintptr_t)holder.object);
+    crn_report_number(report, "offset", holder.offset);
+    crn_report_abort(report);
 }
 
 /* ---- Counts -------------------------------------------------------------------------------------
@@ -109,15 +113,22 @@ void crn_report_miscounted(const struct crn_block *block, const char *object, un
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, search_block, NULL);
     }
-    crn_fail("forgotten store\n"
-             "  what: a reference to the %s at %p was %s without cairn_set\n"
-             "  object: count %u, but %u references, roots and queued decrements name it\n"
-             "  allocated: %s\n"
-             "  held by: %u fields%s%s\n"
-             "  next step: %s",
-             block->type->name, (const void *)object,
-             count < found ? "stored" : "overwritten or cleared", count, found, allocated,
-             search.found, search.found ? ": " : "", search.text, told);
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_FORGOTTEN_STORE);
+    crn_report_line(report, "what", "a reference to the %s at %p was %s without cairn_set",
+                    block->type->name, (const void *)object,
+                    count < found ? "stored" : "overwritten or cleared");
+    crn_report_line(report, "object",
+                    "count %u, but %u references, roots and queued decrements "
+                    "name it",
+                    count, found);
+    crn_report_line(report, "allocated", "%s", allocated);
+    crn_report_line(report, "held by", "%u fields%s%s", search.found, search.found ? ": " : "",
+                    search.text);
+    crn_report_line(report, "next step", "%s", told);
+    crn_report_string(report, "type", block->type->name);
+    crn_report_number(report, "object_address", (uintptr_t)object);
+    crn_report_number(report, "count", count);
+    crn_report_abort(report);
 }
 
 /* ---- Undeclared references ----------------------------------------------------------------------

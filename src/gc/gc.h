@@ -177,6 +177,7 @@ struct crn_images *crn_images_gather(void);
 void crn_images_install(struct crn_images *fresh);
 bool crn_images_are_current(void);
 void crn_images_scan_data(struct crn_worker *worker);
+bool crn_images_have_data(const void *address); /* of a loaded object */
 void crn_images_scan_locals(const struct crn_thread *thread, struct crn_worker *worker);
 
 /* team.c: runs a job, by the coordinator alone or with who volunteers; to its end, if the job for
@@ -240,6 +241,9 @@ void crn_note_undeclared(struct crn_block *block); /* once per type and word */
 void crn_print_undeclared(void); /* on stderr; the world lock is held, the world runs */
 void crn_heap_check(cairn_heap *heap);
 
+/* holders.c */
+void crn_search_holders(struct crn_search *search);
+
 /* extras.c: before the logs are counted; after; and every count that extras own, once for each. */
 void crn_extras_count(void);
 void crn_extras_judge_young(void);
@@ -284,6 +288,8 @@ void crn_stress_start(void); /* the thread of CAIRN_STRESS_STOP, if asked for */
  * standing still for it; it is held from before a stop until after it. */
 void crn_world_take(void);
 void crn_world_release(void);
+/* Takes the world and stops it, with a list of what is loaded that is true. */
+void crn_world_stop_knowing_images(void);
 void crn_collect(cairn_collection kind);
 
 /* histogram.c */

@@ -138,6 +138,15 @@ void crn_images_scan_data(struct crn_worker *worker) {
     }
 }
 
+bool crn_images_have_data(const void *address) {
+    const struct crn_range *segments = images->segments.items;
+    const char *a = address;
+    for (size_t i = 0; i < images->segments.count; i++) {
+        if (a >= segments[i].low && a < segments[i].high) return true;
+    }
+    return false;
+}
+
 void crn_images_scan_locals(const struct crn_thread *thread, struct crn_worker *worker) {
     crn_scan_around_sanitizer(thread, thread->static_locals.low, thread->static_locals.high,
                               worker);

@@ -219,6 +219,7 @@ void crn_world_stop(void) {
 }
 
 void crn_world_start(void) {
+    crn_deaths_happened();
     __atomic_store_n(&cairn_runtime.stop, 0, __ATOMIC_SEQ_CST);
     crn_lock_release(&crn_threads_lock);
     crn_futex_wake(&cairn_runtime.stop, INT32_MAX);

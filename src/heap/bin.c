@@ -8,6 +8,7 @@
 
 enum { BINS_PER_PAGE = 1024, BIN_PAGES = 4096 };
 
+size_t crn_redzone_bytes;
 static struct crn_lock bins_lock;
 static struct crn_bin *bin_pages[BIN_PAGES];
 static uint32_t bin_count = 1; /* atomic */

@@ -184,10 +184,11 @@ void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, siz
                              size_t align, bool is_sized) {
     size_t blocks_max = (CRN_SEGMENT_BLOCKS - CRN_FIRST_BLOCK) / 2 * CRN_BLOCK_BYTES;
     align = crn_max(align, CRN_GRANULE);
+    size_t room = bytes + 1 + crn_redzone_bytes;
     struct crn_block *block =
-        bytes + align <= blocks_max
-            ? crn_heap_take_run(cache->heap, type, bytes + 1, bytes, align, is_sized)
-            : crn_heap_take_large(cache->heap, type, bytes + 1, bytes, align, is_sized);
+        room + align <= blocks_max
+            ? crn_heap_take_run(cache->heap, type, room, bytes, align, is_sized)
+            : crn_heap_take_large(cache->heap, type, room, bytes, align, is_sized);
     if (!block) return NULL;
     block->next = cache->acquired;
     cache->acquired = block;

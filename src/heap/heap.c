@@ -74,6 +74,7 @@ static void mark_free(struct crn_heap *heap, struct crn_block *block) {
     struct crn_segment *segment = segment_of_block(block);
     size_t index = index_of_block(block);
     set_state(block, CRN_BLOCK_FREE);
+    block->slot_size = 0;
     segment->free_map[index / 64] |= (uint64_t)1 << (index % 64);
     segment->free_count++;
     __atomic_store_n(&heap->free_block_count, heap->free_block_count + 1, __ATOMIC_RELAXED);
@@ -272,6 +273,7 @@ static struct crn_block *take_free(struct crn_heap *heap, struct crn_bin *bin) {
     block->reciprocal = bin->reciprocal;
     block->slot_count = (uint16_t)slots;
     block->is_sized = bin->is_sized;
+    block->used_bytes = bin->is_sized ? 0 : bin->type->size;
     block->run_blocks = 1;
     if (block->content != CRN_UNTYPED || open_pages(block)) return block;
     mark_free(heap, block);

@@ -61,7 +61,7 @@ struct crn_block {
     char *young_begin, *young_end;
     struct cairn_cursor *cursor; /* of the thread that bumps through it, or NULL */
     uint32_t reciprocal;
-    uint16_t slot_size; /* 0: one object of base..end */
+    uint16_t slot_size; /* 0: one object of base..end, or no head of a block in use */
     uint16_t slot_count;
     uint16_t live;     /* mature objects */
     uint16_t promoted; /* young ones that this epoch has counted; atomic while several work */
@@ -72,7 +72,7 @@ struct crn_block {
     struct crn_bin *bin;
     char *end; /* behind the last slot */
     struct crn_block *next, *prev;
-    size_t used_bytes; /* of a medium or large object */
+    size_t used_bytes; /* of each object, where the block is not of sized slots */
     bool is_fresh;     /* zero since the kernel gave it */
     uint8_t body_of;
     uint16_t run_blocks;     /* of a run's head */
@@ -133,6 +133,11 @@ struct crn_heap {
     uint64_t drained_bytes;         /* live when an epoch last began with nothing queued; atomic */
     struct crn_heap *next;
 };
+
+/* Objects were deleted or slots freed. */
+CRN_INLINE void crn_deaths_happened(void) {
+    __atomic_fetch_add(&cairn_runtime.deaths, 1, __ATOMIC_RELEASE);
+}
 
 /* What a thread keeps for one heap. Only its thread touches it, or the collector while it is
  * stopped. */
@@ -252,7 +257,7 @@ CRN_INLINE size_t crn_object_bytes(const struct crn_block *block) {
 /* Bytes in use of an object: the whole element, or what a sized one was asked for. */
 CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *object) {
     if (!block->slot_size) return block->used_bytes;
-    if (!block->is_sized) return block->type->size;
+    if (!block->is_sized) return block->used_bytes;
     uint16_t unused;
     __builtin_memcpy(&unused, object + block->slot_size - 2, 2);
     return block->slot_size - unused;

@@ -54,8 +54,12 @@ struct crn_bin {
 /* The smallest class whose slots hold `bytes`, and the slot size of a class. Sixteen-byte steps to
  * 128, then eight steps per doubling: at most 1/8 is lost. */
 enum { CRN_SMALL_MAX = 16 * 1024 };
-CRN_INLINE size_t crn_slot_size(const struct crn_type *type) { /* of single objects */
-    return crn_round_up(crn_max(type->size, 1), crn_max(type->align, 16));
+extern size_t crn_redzone_bytes; /* behind each object; set before the first allocation */
+CRN_INLINE size_t crn_slot_size_for(size_t bytes, size_t align) { /* of single objects */
+    return crn_round_up(crn_max(bytes + crn_redzone_bytes, 1), crn_max(align, 16));
+}
+CRN_INLINE size_t crn_slot_size(const struct crn_type *type) {
+    return crn_slot_size_for(type->size, type->align);
 }
 CRN_INLINE uint32_t crn_size_class(size_t bytes) {
     if (bytes <= 128) return bytes ? (uint32_t)((bytes + 15) / 16) - 1 : 0;

@@ -127,8 +127,11 @@ static void *allocate_enter(cairn_heap *heap, const struct request *request) {
 
 static struct crn_bin *publish_bin(cairn_type *type, struct crn_type *known) {
     struct crn_bin *bin = crn_bin_fixed(known);
-    /* A finalizable object needs its entry, so its type never gets the inline path. */
-    if (bin && !known->finalize && !crn_settings.stress_collect && !crn_settings.fail_allocation) {
+    /* A finalizable object needs its entry, so its type never gets the inline path; nor does one of
+     * a file that knows nothing of the room behind objects, or leaves it where nobody else does. */
+    bool is_fit = ((type->field_count & CAIRN_REDZONE_FLAG_) != 0) == (crn_redzone_bytes != 0);
+    if (bin && is_fit && !known->finalize && !crn_settings.stress_collect &&
+        !crn_settings.fail_allocation) {
         __atomic_store_n(&type->bin, bin->id, __ATOMIC_RELEASE);
     }
     return bin;
@@ -145,7 +148,7 @@ static void *new_enter(cairn_heap *heap, cairn_type *type) {
     crn_enter();
     struct crn_type *known = crn_type_known(type);
     struct request request = {.type = known, .bytes = type->size, .align = type->align};
-    bool is_small = type->size <= CRN_SMALL_MAX;
+    bool is_small = crn_slot_size_for(type->size, type->align) <= CRN_SMALL_MAX;
     if (known && is_small) request.bin = publish_bin(type, known);
     crn_leave();
     if (!known || (is_small && !request.bin)) return NULL;
@@ -166,10 +169,11 @@ void *cairn_new_type_in_(cairn_heap *heap, cairn_type *type) {
 /* The contents are stored plainly: the object is young and no stop comes between. */
 void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
     void *object = NULL;
-    uint32_t bin = __atomic_load_n(&type->bin, __ATOMIC_RELAXED);
-    if (!heap && bin < cairn_thread.cursor_count) {
+    /* Acquire: the room behind objects is known with it. */
+    uint32_t bin = __atomic_load_n(&type->bin, __ATOMIC_ACQUIRE);
+    if (!heap && bin && bin < cairn_thread.cursor_count) {
         struct cairn_cursor *cursor = cairn_thread.cursors + bin;
-        size_t slot = CAIRN_SLOT_SIZE_(type->size);
+        size_t slot = crn_slot_size_for(type->size, type->align);
         cairn_barrier_enter_();
         if (slot <= (size_t)(cursor->limit - cursor->next)) {
             object = cursor->next;
@@ -193,7 +197,8 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
 
 static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align) {
     heap = chosen(heap);
-    size_t want = bytes + 2; /* the trailer, and so a spare byte behind the last element */
+    /* With the trailer, and so a spare byte behind the last element. */
+    size_t want = bytes + 2 + crn_redzone_bytes;
     if (want < bytes || want > SIZE_MAX / 2) return NULL;
     struct request request = {.type = type, .bytes = bytes, .align = align, .is_sized = true};
     if (align > CRN_GRANULE) want = crn_round_up(want, align);

@@ -180,6 +180,17 @@ CRN_INLINE void crn_poll_behind_section(void) {
 /* ---- What gc/ provides
  * --------------------------------------------------------------------------------- */
 
+/* Which words refer to what a report is about: those with a value in one of the targets. */
+enum { CRN_TARGETS_MAX = 3, CRN_HOLDERS_NAMED = 8 };
+struct crn_search {
+    struct crn_range targets[CRN_TARGETS_MAX];
+    unsigned target_count;
+    const char *stack_from; /* of the calling thread: what lies below is the report's own */
+    bool is_cut;            /* there was more memory than is worth the time */
+    unsigned count;         /* of words; the first ones have a text */
+    char texts[CRN_HOLDERS_NAMED][160];
+};
+
 /* Called in a no-stop section whose thread holds no lock; each may collect. */
 struct crn_hooks {
     void (*allocated)(
@@ -192,6 +203,8 @@ struct crn_hooks {
     void (*started)(void);       /* once, afterwards, with no lock held */
     /* While the world is stopped: takes back a count that an extra owned. */
     void (*give_back)(void *object);
+    /* Stops the world and looks through the process's memory. In no section, no lock held. */
+    void (*search)(struct crn_search *search);
 };
 extern const struct crn_hooks crn_hooks;
 

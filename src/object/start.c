@@ -2,7 +2,9 @@
  *
  * The first call: settings from the environment, the address space, the default heap; and heaps.
  */
+#include "base/report.h"
 #include "object/object.h"
+#include "os/stack.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -68,6 +70,21 @@ static bool read_flag(const char *name, bool fallback) {
     return text[0] == '1';
 }
 
+static void read_report_settings(void) {
+    static const char *const policies[] = {"abort", "log", "callback"};
+    const char *file = getenv("CAIRN_REPORT"), *policy = getenv("CAIRN_POLICY");
+    CAIRN_REQUIRE(!file || crn_report_to_file(file), "CAIRN_REPORT=%s cannot be written to", file);
+    unsigned chosen = 0;
+    while (policy && chosen < 3 && strcmp(policy, policies[chosen]) != 0) chosen++;
+    CAIRN_REQUIRE(chosen < 3, "CAIRN_POLICY=%s is not understood; say abort, log or callback",
+                  policy);
+    if (policy) cairn_report_set_policy((cairn_report_policy)chosen);
+    if (getenv("CAIRN_SYMBOLIZER")) crn_os_use_symbolizer(getenv("CAIRN_SYMBOLIZER"));
+}
+
+/* Of libcairn-instrumented, in a program that is linked to it. */
+CAIRN_API extern const char cairn_is_instrumented_ __attribute__((weak));
+
 static void read_environment(void) {
     uint64_t value;
     if (read_number("CAIRN_LIMIT", byte_units, 7, "512M", &value)) crn_settings.limit_bytes = value;
@@ -91,6 +108,8 @@ static void read_environment(void) {
             (unsigned long long)value);
         crn_os_stop_signal = (int)value;
     }
+    read_report_settings();
+    crn_redzone_bytes = &cairn_is_instrumented_ ? CAIRN_REDZONE_ : 0;
     const char *plan = getenv("CAIRN_PLAN");
     if (plan) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,
@@ -211,8 +230,4 @@ const char *cairn_status_text(cairn_status status) {
         return "in use by another thread";
     }
     return "unknown status";
-}
-
-void cairn_on_report(cairn_report_handler handler, void *context) {
-    crn_set_fail_handler(handler, context);
 }

@@ -31,7 +31,7 @@ cairn_type cairn_type_reference_[1] = {{.field_count = 1,
  * NULL. Nesting is as deep as the declarations are, which the compiler bounds. */
 static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, uint32_t *refs,
                     uint32_t *words) {
-    for (uint32_t i = 0; i < from->field_count; i++) {
+    for (uint32_t i = 0; i < (from->field_count & ~CAIRN_REDZONE_FLAG_); i++) {
         const struct cairn_field *field = &from->fields[i];
         size_t offset = base + field->offset;
         if (offset % sizeof(void *) != 0) return false;
@@ -248,7 +248,7 @@ cairn_status cairn_type_create(const char *name, size_t size, size_t align,
                                const struct cairn_field *fields, size_t field_count,
                                const cairn_type_options *options, cairn_type **out) {
     bool is_valid = name && out && size && align && (align & (align - 1)) == 0 && align <= 4096 &&
-                    size <= CRN_SMALL_MAX && field_count <= UINT32_MAX &&
+                    size <= CRN_SMALL_MAX && field_count < CAIRN_REDZONE_FLAG_ &&
                     (fields || !field_count) && fields_fit(size, fields, field_count);
     if (!is_valid) return CAIRN_ERROR_ARGUMENT;
     crn_enter();

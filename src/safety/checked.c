@@ -3,157 +3,110 @@
  * What a file that is compiled with CAIRN_CHECKED asks before it reads or stores a reference.
  *
  * A value is looked at while the caller has it, so it is a root and its slot is nobody else's: what
- * is deleted stays deleted, what is alive stays an object. The looks take no lock (heap.c has the
- * argument for crn_object_of) and are one section; every report comes after it.
- *
- * A deleted object whose finalizer runs is still the finalizer's to read and to store into.
+ * is deleted stays deleted, what is alive stays an object. The looks (look.h) are one section;
+ * every report comes after it.
  */
-#include "safety/safety.h"
+#include "safety/look.h"
 
-enum verdict { GOOD, OUTSIDE, DELETED, NO_OBJECT };
+#include <stdlib.h>
+#include <string.h>
 
-struct look {
-    char *object; /* the start of what `address` lies in, or NULL */
-    struct crn_block *block;
-    enum verdict verdict;
-};
-
-/* In a section. The middle of an object is as good as its start here. */
-CRN_INLINE struct look look_at(const void *address) {
-    struct look look = {NULL, NULL, GOOD};
-    look.object = crn_object_of(address, &look.block);
-    if (CRN_LIKELY(look.object)) {
-        bool is_deleted = crn_bit_get(crn_deleted_bit(look.object));
-        if (CRN_UNLIKELY(is_deleted) && !crn_is_being_finalized(look.object))
-            look.verdict = DELETED;
-    } else if (crn_space_is_tombstone(address)) {
-        look.verdict = DELETED;
-    } else {
-        look.verdict = crn_space_is_reserved(address) ? NO_OBJECT : OUTSIDE;
-    }
-    return look;
-}
-
-static _Noreturn void report_no_object(const char *what, const void *address,
-                                       const struct look *look, const struct crn_call *call) {
+/* What a look found is reported; the caller goes on as unchecked where that is the policy. */
+static void report_no_object(const char *verb, const void *address, const struct look *look,
+                             const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_NOT_AN_OBJECT);
     if (look->object) {
-        crn_fail("not an object\n"
-                 "  what: %s %p, %zu bytes into the %s at %p\n"
-                 "  where: %s:%d in %s, thread %d\n"
-                 "  next step: a reference is to the start of an object; keep an index beside it",
-                 what, address, (size_t)((const char *)address - look->object),
-                 look->block->type->name, (void *)look->object, call->file, call->line,
-                 call->function, crn_os_thread_id());
+        crn_report_line(report, "what", "%s %p, %zu bytes into the %s at %p", verb, address,
+                        (size_t)((const char *)address - look->object), look->block->type->name,
+                        (void *)look->object);
+    } else {
+        crn_report_line(report, "what", "%s %p, where no object lives", verb, address);
     }
-    crn_fail("not an object\n"
-             "  what: %s %p, where no object lives\n"
-             "  where: %s:%d in %s, thread %d\n"
-             "  next step: it was reclaimed while a pointer to it was where Cairn cannot look, or "
-             "the pointer is wrong; CAIRN_VERIFY=1 finds stores that nobody was told of",
-             what, address, call->file, call->line, call->function, crn_os_thread_id());
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_number(report, "address", (uintptr_t)address);
+    if (look->object) crn_scene_object(scene, look->object, look->block);
+    if (!look->object) crn_scene_holders(scene, address, 1, NULL);
+    crn_scene_close(
+        scene, look->object
+                   ? "a reference is to the start of an object; keep an index beside it"
+                   : "it was reclaimed while a pointer to it was where Cairn cannot look, or the "
+                     "pointer is wrong; CAIRN_VERIFY=1 finds stores that nobody was told of");
+    crn_report_end(report);
 }
 
-/* ---- Values ----
- *
- * Most values are in a block of slots, and most of what is asked is in its descriptor's first line.
- * What does not fit here is looked at again at leisure: an object that a stop has promoted between
- * two looks, too. */
-
-/* A young object's count is zero, and its slot between the record's beginning and its end, which is
- * the cursor's as long as one is in the block (heap.c, is_young_now: here a cursor that moves
- * meanwhile makes no second try). */
-CRN_INLINE bool is_alive_in(const struct crn_block *block, const char *slot) {
-    if (__atomic_load_n(crn_count_of(slot), __ATOMIC_RELAXED) != 0) return true;
-    const struct cairn_cursor *cursor = __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
-    CRN_FENCE();
-    const char *end = cursor ? __atomic_load_n(&cursor->next, __ATOMIC_RELAXED)
-                             : __atomic_load_n(&block->young_end, __ATOMIC_RELAXED);
-    CRN_FENCE();
-    return slot < end && slot >= __atomic_load_n(&block->young_begin, __ATOMIC_RELAXED) &&
-           cursor == __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
+static void report_deleted(const char *verb, const void *address, const struct crn_call *call) {
+    struct crn_access access = {verb, address, 0};
+    crn_report_use(&access, call);
 }
 
-/* The block of slots that an address lies in, one of a single block; else NULL. */
-CRN_INLINE struct crn_block *slots_around(const void *address) {
-    if (!crn_space_holds(address)) return NULL;
-    if (crn_space.segment_kinds[(uintptr_t)address >> CRN_SEGMENT_SHIFT] != CRN_SEGMENT_BLOCKY) {
-        return NULL;
-    }
-    struct crn_block *block = crn_block_in_table(address);
-    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
-    bool is_usual = state != CRN_BLOCK_FREE && state != CRN_BLOCK_BODY && block->slot_size;
-    return is_usual && (const char *)address >= block->base ? block : NULL;
-}
+/* ---- Values ---- */
 
-CRN_INLINE uint64_t start_in(const struct crn_block *block, uint64_t offset) {
-    return ((offset * block->reciprocal) >> 32) * block->slot_size;
-}
-
-CRN_INLINE bool is_plainly_good(const char *value, struct crn_block **out) {
-    struct crn_block *block = *out = slots_around(value);
-    if (!block) return false;
-    uint64_t offset = (uint64_t)(value - block->base);
-    return start_in(block, offset) == offset && is_alive_in(block, value) &&
-           !crn_bit_get(crn_deleted_bit(value));
-}
-
-static CRN_NOINLINE void *check_value(void *value, const char *file, const char *function,
-                                      int line) {
+static CRN_NOINLINE void check_value(void *value, const struct crn_call *call) {
     crn_enter();
     struct look look = look_at(value);
     crn_leave();
     bool is_good = look.verdict == GOOD ? look.object == value : look.verdict == OUTSIDE;
-    if (CRN_LIKELY(is_good)) return value;
-    struct crn_call call = {file, function, line};
-    if (look.verdict == DELETED) {
-        crn_report_use(look.object ? look.object : value, "a reference to", &call);
-    }
-    report_no_object("a reference to", value, &look, &call);
+    if (CRN_LIKELY(is_good)) return;
+    if (look.verdict == DELETED)
+        report_deleted("a reference to", value, call);
+    else
+        report_no_object("a reference to", value, &look, call);
 }
 
 void *cairn_check_value_(void *value, const char *file, const char *function, int line) {
     struct crn_block *block;
     if (!value || CRN_LIKELY(is_plainly_good(value, &block))) return value;
-    return check_value(value, file, function, line);
+    struct crn_call call = CRN_CALL_HERE();
+    check_value(value, &call);
+    return value;
 }
 
 /* ---- Stores ---- */
 
-static _Noreturn void report_undeclared(void **field, const struct look *owner,
-                                        const struct crn_call *call) {
-    crn_fail(
-        "undeclared field\n"
-        "  what: a reference is stored at offset %zu of the %s at %p, which declares none there\n"
-        "  where: %s:%d in %s, thread %d\n"
-        "  next step: name the member in the CAIRN_TYPE",
-        (size_t)((char *)field - owner->object), owner->block->type->name, (void *)owner->object,
-        call->file, call->line, call->function, crn_os_thread_id());
+static void report_undeclared(void **field, const struct look *owner, const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_UNDECLARED_FIELD);
+    size_t offset = (size_t)((char *)field - owner->object);
+    crn_report_line(
+        report, "what",
+        "a reference is stored at offset %zu of the %s at %p, which declares none there", offset,
+        owner->block->type->name, (void *)owner->object);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_number(report, "offset", offset);
+    crn_scene_object(scene, owner->object, owner->block);
+    crn_scene_close(scene, "name the member in the CAIRN_TYPE");
+    crn_report_end(report);
 }
 
-static _Noreturn void report_crossing(const struct look *owner, const struct look *target,
-                                      const struct crn_call *call) {
-    crn_fail("a reference crosses heaps\n"
-             "  what: a %s of heap %s is to refer to a %s of heap %s\n"
-             "  where: %s:%d in %s, thread %d\n"
-             "  next step: copy the object into the heap of what refers to it",
-             owner->block->type->name, owner->block->heap->name, target->block->type->name,
-             target->block->heap->name, call->file, call->line, call->function, crn_os_thread_id());
+static void report_crossing(const struct look *owner, const struct look *target,
+                            const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_CROSSES_HEAPS);
+    crn_report_line(report, "what", "a %s of heap %s is to refer to a %s of heap %s",
+                    owner->block->type->name, owner->block->heap->name, target->block->type->name,
+                    target->block->heap->name);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_scene_object(scene, target->object, target->block);
+    crn_scene_close(scene, "copy the object into the heap of what refers to it");
+    crn_report_end(report);
 }
 
-static _Noreturn void report_bounds(const char *what, const struct look *look, const void *low,
-                                    size_t bytes, const struct crn_call *call) {
-    crn_fail("out of bounds\n"
-             "  what: %s reaches %zu bytes from offset %zu of the %s at %p, which has %zu\n"
-             "  where: %s:%d in %s, thread %d",
-             what, bytes, (size_t)((const char *)low - look->object), look->block->type->name,
-             (void *)look->object, crn_object_used(look->block, look->object), call->file,
-             call->line, call->function, crn_os_thread_id());
-}
-
-CRN_INLINE bool is_within(const struct look *look, const void *low, size_t bytes) {
+static void report_bounds(const char *verb, const struct look *look, const void *low, size_t bytes,
+                          const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_OUT_OF_BOUNDS);
     size_t offset = (size_t)((const char *)low - look->object);
-    size_t used = crn_object_used(look->block, look->object);
-    return offset <= used && bytes <= used - offset;
+    crn_report_line(report, "what",
+                    "%s reaches %zu bytes from offset %zu of the %s at %p, which has %zu", verb,
+                    bytes, offset, look->block->type->name, (void *)look->object,
+                    crn_object_used(look->block, look->object));
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_number(report, "offset", offset);
+    crn_report_number(report, "access_bytes", bytes);
+    crn_scene_object(scene, look->object, look->block);
+    crn_scene_close(scene, NULL);
+    crn_report_end(report);
 }
 
 /* A declared field of an object of a type whose fields a map has. */
@@ -169,30 +122,37 @@ CRN_INLINE bool is_plain_field(const struct crn_block *block, void **field) {
     }
     return within < size && within % sizeof(void *) == 0 &&
            (block->type->map >> (within / sizeof(void *)) & 1) && is_alive_in(block, object) &&
-           !crn_bit_get(crn_deleted_bit(object));
+           !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(object)));
 }
 
-static CRN_NOINLINE void check_store(void **field, void *value, const char *file,
-                                     const char *function, int line) {
-    struct crn_call call = {file, function, line};
-    if (value) (void)check_value(value, file, function, line);
+/* The first thing that is wrong with it is reported. */
+static void judge_store(void **field, void *value, const struct look *owner,
+                        const struct look *target, const struct crn_call *call) {
+    bool is_good = target->verdict == GOOD ? target->object == value : target->verdict == OUTSIDE;
+    if (target->verdict == DELETED)
+        report_deleted("a reference to", value, call);
+    else if (!is_good)
+        report_no_object("a reference to", value, target, call);
+    else if (owner->verdict == OUTSIDE)
+        return;
+    else if (owner->verdict == DELETED)
+        report_deleted("a store into", field, call);
+    else if (owner->verdict == NO_OBJECT)
+        report_no_object("a store into", field, owner, call);
+    else if (!is_within(owner, field, sizeof(void *)))
+        report_bounds("a store", owner, field, sizeof(void *), call);
+    else if (owner->block->content != CRN_UNTYPED && !crn_is_declared_field(owner->block, field))
+        report_undeclared(field, owner, call);
+    else if (target->verdict == GOOD && target->block->heap != owner->block->heap)
+        report_crossing(owner, target, call);
+}
+
+static CRN_NOINLINE void check_store(void **field, void *value, const struct crn_call *call) {
     crn_enter();
     struct look owner = look_at(field), target = {NULL, NULL, OUTSIDE};
     if (value) target = look_at(value);
     crn_leave();
-    if (owner.verdict == OUTSIDE) return;
-    if (owner.verdict == DELETED) {
-        crn_report_use(owner.object ? owner.object : (void *)field, "a store into", &call);
-    }
-    if (owner.verdict == NO_OBJECT) report_no_object("a store into", field, &owner, &call);
-    if (!is_within(&owner, field, sizeof(void *))) {
-        report_bounds("a store", &owner, field, sizeof(void *), &call);
-    }
-    bool is_field =
-        owner.block->content == CRN_UNTYPED || crn_is_declared_field(owner.block, field);
-    if (!is_field) report_undeclared(field, &owner, &call);
-    bool is_crossing = target.verdict == GOOD && target.block->heap != owner.block->heap;
-    if (is_crossing) report_crossing(&owner, &target, &call);
+    judge_store(field, value, &owner, &target, call);
 }
 
 void cairn_check_store_(void **field, void *value, const char *file, const char *function,
@@ -200,53 +160,167 @@ void cairn_check_store_(void **field, void *value, const char *file, const char 
     struct crn_block *owner = slots_around(field), *target = owner;
     bool is_good = is_plain_field(owner, field) && (!value || is_plainly_good(value, &target)) &&
                    owner->heap == target->heap;
-    if (CRN_UNLIKELY(!is_good)) check_store(field, value, file, function, line);
+    if (CRN_LIKELY(is_good)) return;
+    struct crn_call call = CRN_CALL_HERE();
+    check_store(field, value, &call);
 }
 
 /* ---- Arrays ---- */
 
+static void report_index(const struct look *look, size_t offset, size_t index, size_t length,
+                         size_t element_bytes, const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_OUT_OF_BOUNDS);
+    crn_report_line(report, "what",
+                    "element %td of %zu, of %zu bytes each, from offset %zu of the %s at %p",
+                    (ptrdiff_t)index, length, element_bytes, offset, look->block->type->name,
+                    (void *)look->object);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_number(report, "index", index);
+    crn_report_number(report, "length", length);
+    crn_scene_object(scene, look->object, look->block);
+    crn_scene_close(scene, "cairn_length says how many elements an array has");
+    crn_report_end(report);
+}
+
 void *cairn_check_index_(const void *array, size_t index, size_t element_bytes, const char *file,
                          const char *function, int line) {
-    struct crn_call call = {file, function, line};
+    size_t behind;
+    char *element = (char *)(uintptr_t)array + index * element_bytes;
+    bool is_far = __builtin_mul_overflow(index, element_bytes, &behind) ||
+                  __builtin_add_overflow(behind, element_bytes, &behind);
+    if (CRN_LIKELY(!is_far && block_with(array, behind))) return element;
+    struct crn_call call = CRN_CALL_HERE();
     crn_enter();
     struct look look = look_at(array);
     size_t used = look.object ? crn_object_used(look.block, look.object) : 0;
     crn_leave();
-    char *element = (char *)(uintptr_t)array + index * element_bytes;
     if (look.verdict == OUTSIDE && array) return element;
     if (look.verdict == DELETED) {
-        crn_report_use(look.object ? look.object : array, "an element of", &call);
+        report_deleted("an element of", array, &call);
+        return element;
     }
-    if (!array || look.verdict == NO_OBJECT) report_no_object("an element of", array, &look, &call);
+    if (!array || look.verdict == NO_OBJECT) {
+        report_no_object("an element of", array, &look, &call);
+        return element;
+    }
     size_t offset = (size_t)((const char *)array - look.object);
     size_t length = offset < used ? (used - offset) / element_bytes : 0;
-    if (CRN_LIKELY(index < length)) return element;
-    crn_fail("out of bounds\n"
-             "  what: element %td of %zu, of %zu bytes each, from offset %zu of the %s at %p\n"
-             "  where: %s:%d in %s, thread %d",
-             (ptrdiff_t)index, length, element_bytes, offset, look.block->type->name,
-             (void *)look.object, file, line, function, crn_os_thread_id());
+    if (CRN_UNLIKELY(index >= length)) {
+        report_index(&look, offset, index, length, element_bytes, &call);
+    }
+    return element;
 }
 
-static void check_range(const void *low, size_t bytes, const char *what,
+static void check_range(const void *low, size_t bytes, const char *verb,
                         const struct crn_call *call) {
     crn_enter();
     struct look look = look_at(low);
     bool is_inside = look.object && is_within(&look, low, bytes);
     crn_leave();
-    if (is_inside && look.verdict == GOOD) return;
     if (look.verdict == OUTSIDE) return;
-    if (look.verdict == DELETED) crn_report_use(look.object ? look.object : low, what, call);
-    if (look.verdict == NO_OBJECT) report_no_object(what, low, &look, call);
-    report_bounds(what, &look, low, bytes, call);
+    if (look.verdict == DELETED)
+        report_deleted(verb, low, call);
+    else if (look.verdict == NO_OBJECT)
+        report_no_object(verb, low, &look, call);
+    else if (!is_inside)
+        report_bounds(verb, &look, low, bytes, call);
 }
 
 void cairn_check_copy_(const void *dst, const void *src, size_t count, size_t element_bytes,
                        const char *file, const char *function, int line) {
-    struct crn_call call = {file, function, line};
+    struct crn_call call = CRN_CALL_HERE();
     size_t bytes;
     if (count == 0) return;
     if (__builtin_mul_overflow(count, element_bytes, &bytes)) bytes = SIZE_MAX;
-    check_range(dst, bytes, "a copy to", &call);
-    check_range(src, bytes, "a copy from", &call);
+    if (!block_with(dst, bytes)) check_range(dst, bytes, "a copy to", &call);
+    if (!block_with(src, bytes)) check_range(src, bytes, "a copy from", &call);
+}
+
+/* ---- Plain copies ----
+ *
+ * memcpy and its like tell nobody of the references that they overwrite and store: the counts would
+ * be wrong from then on. Reading by them is fine.
+ */
+
+static void report_plain_store(const void *low, size_t bytes, const struct look *look, void **field,
+                               const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_PLAIN_COPY);
+    size_t offset = (size_t)((const char *)field - look->object);
+    crn_report_line(
+        report, "what",
+        "%zu bytes are written plainly at offset %zu of the %s at %p, over its reference "
+        "at offset %zu",
+        bytes, (size_t)((const char *)low - look->object), look->block->type->name,
+        (void *)look->object, offset);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_number(report, "offset", offset);
+    crn_report_number(report, "access_bytes", bytes);
+    crn_scene_object(scene, look->object, look->block);
+    crn_scene_close(scene, "cairn_copy copies references, cairn_clear clears an object, cairn_sort "
+                           "sorts an array of them");
+    crn_report_end(report);
+}
+
+void crn_check_plain_store(const void *low, size_t bytes, const struct crn_call *call) {
+    crn_enter();
+    struct look look = look_at(low);
+    void **hit = NULL;
+    if (look.object && look.verdict == GOOD && look.block->content == CRN_EXACT) {
+        size_t used = crn_object_used(look.block, look.object);
+        uintptr_t end = (uintptr_t)low + crn_min(bytes, used);
+        end = (uintptr_t)crn_min(end, (uintptr_t)look.object + used);
+        uintptr_t at = (uintptr_t)low & ~(sizeof(void *) - 1);
+        for (; !hit && at < end; at += sizeof(void *)) {
+            if (crn_is_declared_field(look.block, (void **)at)) hit = (void **)at;
+        }
+    }
+    crn_leave();
+    if (hit) report_plain_store(low, bytes, &look, hit, call);
+}
+
+CRN_INLINE void check_write(const void *to, size_t bytes, const struct crn_call *call) {
+    if (bytes == 0 || !crn_space_holds(to)) return;
+    const struct crn_block *block = block_with(to, bytes);
+    if (CRN_LIKELY(block && block->content != CRN_EXACT)) return;
+    if (!block) check_range(to, bytes, "a write to", call);
+    crn_check_plain_store(to, bytes, call);
+}
+CRN_INLINE void check_read(const void *from, size_t bytes, const struct crn_call *call) {
+    if (bytes == 0 || !crn_space_holds(from)) return;
+    if (CRN_UNLIKELY(!block_with(from, bytes))) check_range(from, bytes, "a read of", call);
+}
+
+void *cairn_check_memcpy_(void *to, const void *from, size_t bytes, const char *file,
+                          const char *function, int line) {
+    struct crn_call call = CRN_CALL_HERE();
+    check_read(from, bytes, &call);
+    check_write(to, bytes, &call);
+    return memcpy(to, from, bytes);
+}
+
+void *cairn_check_memmove_(void *to, const void *from, size_t bytes, const char *file,
+                           const char *function, int line) {
+    struct crn_call call = CRN_CALL_HERE();
+    check_read(from, bytes, &call);
+    check_write(to, bytes, &call);
+    return memmove(to, from, bytes);
+}
+
+void *cairn_check_memset_(void *to, int value, size_t bytes, const char *file, const char *function,
+                          int line) {
+    struct crn_call call = CRN_CALL_HERE();
+    check_write(to, bytes, &call);
+    return memset(to, value, bytes);
+}
+
+void cairn_check_qsort_(void *array, size_t count, size_t element_bytes,
+                        int (*compare)(const void *, const void *), const char *file,
+                        const char *function, int line) {
+    struct crn_call call = CRN_CALL_HERE();
+    size_t bytes;
+    if (__builtin_mul_overflow(count, element_bytes, &bytes)) bytes = SIZE_MAX;
+    check_write(array, bytes, &call);
+    qsort(array, count, element_bytes, compare);
 }

@@ -72,6 +72,7 @@ static enum outcome claim(void *pointer, struct deletion *deletion) {
         if (deletion->must_finalize) extra->finalizer = CRN_FINALIZER_RUNNING;
         if (extra->cell) __atomic_store_n(&extra->cell->target, NULL, __ATOMIC_RELEASE);
         crn_bit_set(crn_deleted_bit(pointer));
+        crn_deaths_happened();
         cairn_heap *heap = (cairn_heap *)deletion->block->heap;
         __atomic_fetch_add(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&heap->core.deleted_objects, 1, __ATOMIC_RELAXED);
@@ -96,26 +97,28 @@ static void finish(const struct deletion *deletion, char *tombstone) {
     crn_finalizers_signal();
 }
 
-void *cairn_delete_(void *pointer, const char *file, const char *function, int line) {
-    if (!pointer) return NULL;
-    struct crn_call site = {file, function, line};
+/* Returns the tombstone; NULL if nothing was deleted and the program goes on. */
+static char *delete_object(void *pointer, const struct crn_call *call) {
     struct deletion deletion = {NULL, NULL, false};
     crn_enter();
     bool is_open = crn_graveyard_open();
     enum outcome outcome = is_open ? claim(pointer, &deletion) : NO_MEMORY;
     const char *type = deletion.object ? deletion.block->type->name : "object";
     crn_leave();
-    if (outcome == NO_MEMORY) crn_fail("cairn_delete at %s:%d: out of memory", file, line);
-    if (outcome == NO_OBJECT) crn_report_no_object(pointer, deletion.object, type, &site);
-    if (outcome == DELETED_BEFORE) crn_report_double_delete(pointer, type, &site);
+    if (outcome == NO_MEMORY) {
+        crn_fail("cairn_delete at %s:%d: out of memory", call->file, call->line);
+    }
+    if (outcome == NO_OBJECT) crn_report_bad_delete(pointer, deletion.object, deletion.block, call);
+    if (outcome == DELETED_BEFORE) crn_report_double_delete(pointer, type, call);
+    if (outcome != WON) return NULL;
     crn_enter();
     struct crn_grave grave = {.bytes = crn_object_used(deletion.block, deletion.object),
                               .object = deletion.object,
                               .type = type,
                               .allocated = crn_site_of(deletion.object),
-                              .file = file,
-                              .function = function,
-                              .line = line,
+                              .file = call->file,
+                              .function = call->function,
+                              .line = call->line,
                               .thread_id = crn_os_thread_id(),
                               .deleted_ns = crn_os_now_ns()};
     char *tombstone = crn_graveyard_bury(&grave);
@@ -125,12 +128,20 @@ void *cairn_delete_(void *pointer, const char *file, const char *function, int l
     return tombstone;
 }
 
+void *cairn_delete_(void *pointer, const char *file, const char *function, int line) {
+    if (!pointer) return NULL;
+    struct crn_call call = CRN_CALL_HERE();
+    char *tombstone = delete_object(pointer, &call);
+    return tombstone ? tombstone : pointer;
+}
+
 void cairn_delete_ref_(void **field, const char *file, const char *function, int line) {
     void *object = __atomic_load_n(field, __ATOMIC_ACQUIRE);
-    char *tombstone = cairn_delete_(object, file, function, line);
-    if (!tombstone) return;
+    if (!object) return;
+    struct crn_call call = CRN_CALL_HERE();
+    char *tombstone = delete_object(object, &call);
     /* What another thread, or the finalizer, has stored meanwhile stays. */
-    (void)cairn_cas_(field, &object, crn_graveyard_of_field(tombstone));
+    if (tombstone) (void)cairn_cas_(field, &object, crn_graveyard_of_field(tombstone));
 }
 
 bool cairn_is_deleted(const void *pointer) {

@@ -6,8 +6,9 @@
  * that mean the same: the lower for the variables that cairn_delete set, the upper for fields. Each
  * deletion takes the next stretch of a half, longer than the object, so that every offset into the
  * object and one past its end lie in one stretch. Stretches have positions that only grow; address
- * = half + position mod its size, and a stretch never wraps. A ring keeps the last RECORDS records,
- * ascending by position, so a record is found by bisection.
+ * = half + position mod its size, and a stretch never wraps. Before each lies a gap, so
+ * that none begins where a half does: the runtime's own words name that.  A ring keeps the last
+ * RECORDS records, ascending by position, so a record is found by bisection.
  *
  * Readers take no lock, since a fault may come anywhere. A record carries the number of its
  * deletion: the writer sets it to zero, writes the record, sets it; a reader copies the record
@@ -58,12 +59,19 @@ char *crn_graveyard_of_field(char *tombstone) {
     return tombstone + half_bytes;
 }
 
+void crn_graveyard_stretches(const struct crn_grave *grave, struct crn_range stretches[2]) {
+    char *low = graveyard + grave->position % half_bytes;
+    char *high = low + crn_min(grave->bytes, half_bytes / 4) + 1;
+    stretches[0] = (struct crn_range){low, high};
+    stretches[1] = (struct crn_range){low + half_bytes, high + half_bytes};
+}
+
 /* Of an object larger than a quarter of a half only the beginning has its own stretch. */
 static uint64_t take_stretch_locked(size_t bytes) {
-    size_t stretch = crn_round_up(crn_min(bytes, half_bytes / 4) + 1, CRN_GRANULE);
+    size_t stretch = CRN_GRANULE + crn_round_up(crn_min(bytes, half_bytes / 4) + 1, CRN_GRANULE);
     size_t left = half_bytes - (size_t)(next_position % half_bytes);
     if (left < stretch) next_position += left;
-    uint64_t position = next_position;
+    uint64_t position = next_position + CRN_GRANULE;
     next_position += stretch;
     return position;
 }

@@ -12,87 +12,72 @@
  * No lock is held there: the runtime touches nothing of the program's under one.
  */
 #define _GNU_SOURCE
-#include "os/module.h"
 #include "safety/safety.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <ucontext.h>
 
 static struct sigaction previous_fault;
 
-/* ---- Texts ---- */
-
-enum { TEXT_BYTES = 512 };
-
-static void describe_deletion(const struct crn_grave *grave, char *text) {
-    uint64_t us = (crn_os_now_ns() - grave->deleted_ns) / 1000;
-    snprintf(text, TEXT_BYTES, "%s:%d in %s, by thread %d, %llu.%03u ms ago", grave->file,
-             grave->line, grave->function, grave->thread_id, (unsigned long long)(us / 1000),
-             (unsigned)(us % 1000));
-}
-
-static void describe_code(uintptr_t at, char *text) {
-    struct crn_module module;
-    if (crn_os_module_of(at, &module)) {
-        snprintf(text, TEXT_BYTES, "instruction %#lx, addr2line -e %s %#lx", (unsigned long)at,
-                 module.path, (unsigned long)module.offset);
-    } else {
-        snprintf(text, TEXT_BYTES, "instruction %#lx", (unsigned long)at);
-    }
-}
-
 /* ---- Touching ---- */
 
-/* `address` is where in the object, or in a tombstone of it; `where` is the place in the program.
- */
-static _Noreturn void report_touch(const struct crn_grave *grave, const void *address,
-                                   size_t offset, const char *access, const char *where) {
-    bool is_variable = crn_space_is_variable_tombstone(address);
-    char allocated[TEXT_BYTES], deleted[TEXT_BYTES];
-    crn_place_describe(&grave->allocated, allocated, TEXT_BYTES);
-    describe_deletion(grave, deleted);
-    crn_fail("use after delete\n"
-             "  what: %s a deleted %s (%zu bytes) at offset %zu\n"
-             "  where: %s, thread %d\n"
-             "  object: %p, a %s in the heap\n"
-             "  allocated: %s\n"
-             "  deleted: %s\n"
-             "  next step: %s",
-             access, grave->type, grave->bytes, offset, where, crn_os_thread_id(), grave->object,
-             grave->type, allocated, deleted,
-             is_variable
-                 ? "the variable was set to a tombstone by that cairn_delete; do not use it "
-                   "after"
-                 : "the reference outlived the object: set it to NULL where the object is "
-                   "deleted, or make it a cairn_weak");
+static const char *next_step_after(const void *address) {
+    if (crn_space_is_variable_tombstone(address)) {
+        return "the variable was set to a tombstone by that cairn_delete; do not use it after";
+    }
+    return "the reference outlived the object: set it to NULL where the object is deleted, or make "
+           "it a cairn_weak";
 }
 
-static _Noreturn void report_touch_of_forgotten(const char *access, const char *where) {
-    crn_fail("use after delete\n  what: %s an object that was deleted, record expired\n"
-             "  where: %s, thread %d",
-             access, where, crn_os_thread_id());
+static void add_access(struct crn_report *report, const struct crn_access *access, size_t offset) {
+    crn_report_string(report, "access", access->verb);
+    crn_report_number(report, "address", (uintptr_t)access->address);
+    crn_report_number(report, "offset", offset);
+    if (access->bytes) crn_report_number(report, "access_bytes", access->bytes);
 }
 
-static _Noreturn void report_fault(const char *address, const void *context) {
-    const char *access = crn_os_context_is_write(context) ? "write to" : "read of";
-    char where[TEXT_BYTES];
-    describe_code(crn_os_context_program_counter(context), where);
+static void report_expired(const struct crn_access *access, const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_USE_AFTER_DELETE);
+    crn_report_line(report, "what", "%s an object that was deleted, record expired", access->verb);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    add_access(report, access, 0);
+    crn_scene_close(scene, next_step_after(access->address));
+    if (call->context) crn_report_abort(report);
+    crn_report_end(report);
+}
+
+void crn_report_use(const struct crn_access *access, const struct crn_call *call) {
     struct crn_grave grave;
-    size_t offset;
-    if (!crn_graveyard_find(address, &grave, &offset)) report_touch_of_forgotten(access, where);
-    report_touch(&grave, address, offset, access, where);
+    const void *address = access->address;
+    struct crn_block *block;
+    const char *start = crn_object_of(address, &block);
+    size_t offset = start ? (size_t)((const char *)address - start) : 0;
+    bool is_known = crn_graveyard_has(address)
+                        ? crn_graveyard_find(address, &grave, &offset)
+                        : crn_graveyard_find_object(start ? start : address, &grave);
+    if (!is_known) {
+        report_expired(access, call);
+        return;
+    }
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_USE_AFTER_DELETE);
+    crn_report_line(report, "what", "%s a deleted %s (%zu bytes) at offset %zu", access->verb,
+                    grave.type, grave.bytes, offset);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    add_access(report, access, offset);
+    crn_scene_grave(scene, &grave);
+    crn_scene_holders(scene, grave.object, grave.bytes, &grave);
+    crn_scene_close(scene, next_step_after(address));
+    if (call->context) crn_report_abort(report);
+    crn_report_end(report);
 }
 
-void crn_report_use(const void *pointer, const char *access, const struct crn_call *call) {
-    char where[TEXT_BYTES];
-    snprintf(where, sizeof(where), "%s:%d in %s", call->file, call->line, call->function);
-    struct crn_grave grave;
-    size_t offset = 0;
-    bool is_known = crn_graveyard_has(pointer) ? crn_graveyard_find(pointer, &grave, &offset)
-                                               : crn_graveyard_find_object(pointer, &grave);
-    if (!is_known) report_touch_of_forgotten(access, where);
-    report_touch(&grave, pointer, offset, access, where);
+static void report_fault(const char *address, const void *context) {
+    const char *verb = crn_os_context_is_write(context) ? "write to" : "read of";
+    struct crn_call call = {.context = context};
+    struct crn_access access = {verb, address, 0};
+    crn_report_use(&access, &call);
 }
 
 static void leave_sections(const ucontext_t *context) {
@@ -132,38 +117,44 @@ bool crn_report_init(void) {
 
 /* ---- Deleting what cannot be deleted ---- */
 
-void crn_report_double_delete(const void *pointer, const char *type, const struct crn_call *site) {
+void crn_report_double_delete(const void *pointer, const char *type, const struct crn_call *call) {
     struct crn_grave grave;
-    if (!crn_graveyard_find_object(pointer, &grave)) {
-        crn_fail("double delete\n  what: the %s at %p, deleted before; the record expired\n"
-                 "  where: %s:%d in %s",
-                 type, pointer, site->file, site->line, site->function);
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_DOUBLE_DELETE);
+    bool is_known = crn_graveyard_find_object(pointer, &grave);
+    if (is_known) {
+        crn_report_line(report, "what", "a %s (%zu bytes), deleted before", grave.type,
+                        grave.bytes);
+    } else {
+        crn_report_line(report, "what", "the %s at %p, deleted before; the record expired", type,
+                        pointer);
     }
-    char allocated[TEXT_BYTES], deleted[TEXT_BYTES];
-    crn_place_describe(&grave.allocated, allocated, TEXT_BYTES);
-    describe_deletion(&grave, deleted);
-    crn_fail("double delete\n"
-             "  what: a %s (%zu bytes), deleted before\n"
-             "  where: %s:%d in %s, thread %d\n"
-             "  object: %p\n"
-             "  allocated: %s\n"
-             "  deleted: %s",
-             grave.type, grave.bytes, site->file, site->line, site->function, crn_os_thread_id(),
-             grave.object, allocated, deleted);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    if (is_known) crn_scene_grave(scene, &grave);
+    if (is_known) crn_scene_holders(scene, grave.object, grave.bytes, &grave);
+    crn_scene_close(scene, "of two places that end one object, take the cairn_delete out of one");
+    crn_report_end(report);
 }
 
-void crn_report_no_object(const void *pointer, const char *start, const char *type,
-                          const struct crn_call *site) {
+void crn_report_bad_delete(const void *pointer, const char *start, const struct crn_block *block,
+                           const struct crn_call *call) {
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_BAD_DELETE);
     if (start) {
-        crn_fail("delete of an interior pointer\n"
-                 "  what: %p is %zu bytes into the %s at %p\n"
-                 "  where: %s:%d in %s, thread %d\n"
-                 "  next step: delete the pointer that the allocation returned",
-                 pointer, (size_t)((const char *)pointer - start), type, (const void *)start,
-                 site->file, site->line, site->function, crn_os_thread_id());
+        crn_report_line(report, "what",
+                        "delete of an interior pointer: %p is %zu bytes into the %s at %p", pointer,
+                        (size_t)((const char *)pointer - start), block->type->name,
+                        (const void *)start);
+    } else {
+        crn_report_line(report, "what",
+                        "delete of what is no object: %p lies in no object of any heap", pointer);
     }
-    crn_fail("delete of what is no object\n"
-             "  what: %p lies in no object of any heap\n"
-             "  where: %s:%d in %s, thread %d",
-             pointer, site->file, site->line, site->function, crn_os_thread_id());
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_number(report, "address", (uintptr_t)pointer);
+    if (start) crn_scene_object(scene, start, block);
+    crn_scene_close(scene, start
+                               ? "delete the pointer that the allocation returned"
+                               : "delete only what cairn_new and its sisters returned; memory of "
+                                 "malloc goes to free, a local or static variable goes by itself");
+    crn_report_end(report);
 }

@@ -109,8 +109,14 @@ static bool note_region(struct crn_region *region) {
         regions[i] = region;
         bool is_lowest = !crn_space.low || region->base < crn_space.low;
         if (is_lowest) __atomic_store_n(&crn_space.low, region->base, __ATOMIC_RELAXED);
+        if (is_lowest) {
+            __atomic_store_n(&cairn_runtime.heap_low, (uintptr_t)region->base, __ATOMIC_RELAXED);
+        }
         bool is_highest = region->end > crn_space.high;
         if (is_highest) __atomic_store_n(&crn_space.high, region->end, __ATOMIC_RELAXED);
+        if (is_highest) {
+            __atomic_store_n(&cairn_runtime.heap_high, (uintptr_t)region->end, __ATOMIC_RELAXED);
+        }
         return true;
     }
     return false;

@@ -422,7 +422,7 @@ static void handler_with_a_lock_does_not_block_a_fork(void **state) {
 
 /* ---- Inside the runtime --------------------------------------------------------------------- */
 
-static void fork_in_report(const char *report, void *context) {
+static void fork_in_report(const cairn_report *report, void *context) {
     (void)report;
     (void)context;
     pid_t child = fork();

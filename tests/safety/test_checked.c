@@ -222,6 +222,37 @@ static void what_is_right_says_nothing(void **state) {
     cairn_collect(CAIRN_TRACE);
 }
 
+/* Reading plainly is fine, and so is writing where no reference is. */
+static int compare_items(const void *left, const void *right) {
+    return memcmp(left, right, sizeof(ItemRef));
+}
+static void plain_copies_are_refused(void **state) {
+    (void)state;
+    Item copy = {.value = 3};
+    Item *gone = make_item(NULL), *stale = gone;
+    cairn_delete(gone);
+    EXPECT_REPORT(memcpy(kept, &copy, sizeof(copy)), "plain copy",
+                  "over its reference at offset 0");
+    EXPECT_REPORT(memmove((char *)kept + 10, &copy, 1), "plain copy", "at offset 8");
+    EXPECT_REPORT(memset(row, 0, 5 * sizeof(*row)), "plain copy", "cairn_clear clears");
+    EXPECT_REPORT(qsort(row, 5, sizeof(*row), compare_items), "plain copy", "cairn_sort");
+    EXPECT_REPORT(memset(family->kids + 2, 0, 8), "plain copy", "at offset 24");
+    EXPECT_REPORT(memcpy(&copy, stale, sizeof(copy)), "use after delete",
+                  "a read of a deleted Item");
+    EXPECT_REPORT(memset((char *)kept + sizeof(Item) - 4, 0, 8), "out of bounds",
+                  "reaches 8 bytes");
+    char *text = cairn_strdup("12345");
+    EXPECT_REPORT(memset(text, '0', 7), "out of bounds", "a write to reaches 7 bytes");
+    memcpy(&copy, kept, sizeof(copy));
+    assert_int_equal(copy.value, 1);
+    memset(&kept->value, 0, sizeof(kept->value));
+    memset(&kept->undeclared, 0, sizeof(ItemRef));
+    memmove(text, text + 1, 5);
+    memset(text, 0, 0);
+    memset(&copy, 0, sizeof(copy));
+    kept->value = 1;
+}
+
 /* Each argument is evaluated once, as in builds that check nothing. */
 static int calls;
 static Item *count_calls(Item *item) {
@@ -252,6 +283,7 @@ int main(void) {
         cmocka_unit_test_setup(wrong_fields_are_not_stored_into, set_up),
         cmocka_unit_test_setup(heaps_are_not_crossed, set_up),
         cmocka_unit_test_setup(bounds_are_kept, set_up),
+        cmocka_unit_test_setup(plain_copies_are_refused, set_up),
         cmocka_unit_test_setup(what_is_right_says_nothing, set_up),
         cmocka_unit_test_setup(arguments_are_evaluated_once, set_up),
     };

@@ -342,9 +342,9 @@ static pthread_barrier_t barrier;
 static Node *contested;
 static int won, told;
 static _Thread_local jmp_buf thread_caught;
-static void on_thread_report(const char *text, void *context) {
+static void on_thread_report(const cairn_report *told_of, void *context) {
     (void)context;
-    if (strstr(text, "double delete")) __atomic_fetch_add(&told, 1, __ATOMIC_SEQ_CST);
+    if (strstr(told_of->text, "double delete")) __atomic_fetch_add(&told, 1, __ATOMIC_SEQ_CST);
     longjmp(thread_caught, 1);
 }
 

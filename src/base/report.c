@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See report.h. Formats into memory of its own and writes by one system call: a report may come
+ * from a signal handler, from inside malloc, on a small stack or with any lock held, and write is a
+ * function of libc that Cairn stands in front of.
+ *
+ * The memory belongs to the thread and is used again by its next report, so a handler that leaves
+ * with longjmp leaks nothing. Without memory all threads share one: then two reports at once may
+ * be mixed.
+ */
+#define _GNU_SOURCE
+#include "base/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { TEXT_BYTES = 12 * 1024, JSON_BYTES = 24 * 1024, LINES_MAX = 96, MEMBERS_MAX = 24 };
+
+struct line {
+    const char *key;
+    size_t at, length; /* of the text behind the key */
+};
+
+struct member {
+    const char *key, *string; /* NULL: a number */
+    uint64_t number;
+};
+
+struct crn_report {
+    cairn_violation violation;
+    size_t text_length, json_length;
+    unsigned line_count, member_count;
+    struct line lines[LINES_MAX];
+    struct member members[MEMBERS_MAX];
+    char text[TEXT_BYTES], json[JSON_BYTES];
+};
+
+static const char *const titles[] = {
+    [CAIRN_VIOLATION_CONTRACT] = "broken contract",
+    [CAIRN_VIOLATION_USE_AFTER_DELETE] = "use after delete",
+    [CAIRN_VIOLATION_USE_AFTER_DEATH] = "use after death",
+    [CAIRN_VIOLATION_DOUBLE_DELETE] = "double delete",
+    [CAIRN_VIOLATION_BAD_DELETE] = "bad delete",
+    [CAIRN_VIOLATION_OUT_OF_BOUNDS] = "out of bounds",
+    [CAIRN_VIOLATION_NOT_AN_OBJECT] = "not an object",
+    [CAIRN_VIOLATION_WRONG_TYPE] = "wrong type",
+    [CAIRN_VIOLATION_UNDECLARED_FIELD] = "undeclared field",
+    [CAIRN_VIOLATION_CROSSES_HEAPS] = "a reference crosses heaps",
+    [CAIRN_VIOLATION_FORGOTTEN_STORE] = "forgotten store",
+    [CAIRN_VIOLATION_PLAIN_COPY] = "plain copy",
+};
+
+static cairn_report_handler report_handler;
+static void *report_context;
+static cairn_report_policy report_policy = CAIRN_REPORT_ABORT;
+static char report_path[PATH_MAX]; /* empty: none */
+
+void cairn_on_report(cairn_report_handler handler, void *context) {
+    report_context = context;
+    report_handler = handler;
+}
+
+void cairn_report_set_policy(cairn_report_policy policy) {
+    CAIRN_REQUIRE(policy <= CAIRN_REPORT_CALLBACK, "cairn_report_set_policy: %d is no policy",
+                  (int)policy);
+    report_policy = policy;
+}
+
+/* ---- Building -----------------------------------------------------------------------------------
+ */
+
+static struct crn_report *own_report(void) {
+    static struct crn_report shared;
+    static CAIRN_THREAD_LOCAL_ struct crn_report *own __attribute__((tls_model("initial-exec")));
+    if (own) return own;
+    void *fresh =
+        mmap(NULL, sizeof(*own), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED) return &shared;
+    madvise(fresh, sizeof(*own), MADV_NOHUGEPAGE);
+    own = fresh;
+    return own;
+}
+
+static void add_text(struct crn_report *report, const char *format, va_list arguments) {
+    size_t room = TEXT_BYTES - 1 - report->text_length; /* one is left for the newline */
+    int length = vsnprintf(report->text + report->text_length, room, format, arguments);
+    if (length > 0) report->text_length += crn_min((size_t)length, room - 1);
+}
+
+static __attribute__((format(printf, 2, 3))) void add(struct crn_report *report, const char *format,
+                                                      ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    add_text(report, format, arguments);
+    va_end(arguments);
+}
+
+static struct crn_report *begin(cairn_violation violation) {
+    struct crn_report *report = own_report();
+    report->violation = violation;
+    report->text_length = report->json_length = 0;
+    report->line_count = report->member_count = 0;
+    return report;
+}
+
+struct crn_report *crn_report_begin(cairn_violation violation) {
+    struct crn_report *report = begin(violation);
+    add(report, "%s", titles[violation]);
+    return report;
+}
+
+static void note_line(struct crn_report *report, const char *key, size_t at) {
+    if (report->line_count == LINES_MAX) return;
+    report->lines[report->line_count++] = (struct line){key, at, report->text_length - at};
+}
+
+void crn_report_line(struct crn_report *report, const char *key, const char *format, ...) {
+    add(report, "\n  %s: ", key);
+    size_t at = report->text_length;
+    va_list arguments;
+    va_start(arguments, format);
+    add_text(report, format, arguments);
+    va_end(arguments);
+    note_line(report, key, at);
+}
+
+static void add_member(struct crn_report *report, struct member member) {
+    if (report->member_count < MEMBERS_MAX) report->members[report->member_count++] = member;
+}
+void crn_report_number(struct crn_report *report, const char *key, uint64_t value) {
+    add_member(report, (struct member){key, NULL, value});
+}
+void crn_report_string(struct crn_report *report, const char *key, const char *value) {
+    if (value) add_member(report, (struct member){key, value, 0});
+}
+
+/* ---- JSON ---------------------------------------------------------------------------------------
+ *
+ * {"violation":"use after delete","what":"...","held by":["...","..."],"offset":4}
+ */
+
+static void put(struct crn_report *report, char c) {
+    if (report->json_length < JSON_BYTES - 4) report->json[report->json_length++] = c;
+}
+
+static void put_all(struct crn_report *report, const char *text) {
+    while (*text) put(report, *text++);
+}
+
+/* Names of files may be anything: what is not ASCII is passed as it is, and taken for UTF-8. */
+static void put_string(struct crn_report *report, const char *text, size_t length) {
+    put(report, '"');
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        char escape[8];
+        if (c == '"' || c == '\\') {
+            put(report, '\\');
+            put(report, (char)c);
+        } else if (c < 0x20) {
+            snprintf(escape, sizeof(escape), "\\u%04x", c);
+            put_all(report, escape);
+        } else {
+            put(report, (char)c);
+        }
+    }
+    put(report, '"');
+}
+
+static void put_key(struct crn_report *report, const char *key) {
+    put(report, ',');
+    put_string(report, key, strlen(key));
+    put(report, ':');
+}
+
+/* All lines of one key where its first stands. */
+static void put_lines(struct crn_report *report, unsigned first) {
+    const char *key = report->lines[first].key;
+    for (unsigned i = 0; i < first; i++) {
+        if (strcmp(report->lines[i].key, key) == 0) return;
+    }
+    unsigned count = 0;
+    for (unsigned i = first; i < report->line_count; i++) {
+        count += strcmp(report->lines[i].key, key) == 0;
+    }
+    put_key(report, key);
+    if (count > 1) put(report, '[');
+    for (unsigned i = first, done = 0; i < report->line_count; i++) {
+        const struct line *line = &report->lines[i];
+        if (strcmp(line->key, key) != 0) continue;
+        if (done++ > 0) put(report, ',');
+        put_string(report, report->text + line->at, line->length);
+    }
+    if (count > 1) put(report, ']');
+}
+
+static void write_json(struct crn_report *report) {
+    put(report, '{');
+    const char *title = titles[report->violation];
+    put_string(report, "violation", strlen("violation"));
+    put(report, ':');
+    put_string(report, title, strlen(title));
+    for (unsigned i = 0; i < report->line_count; i++) put_lines(report, i);
+    for (unsigned i = 0; i < report->member_count; i++) {
+        const struct member *member = &report->members[i];
+        char number[32];
+        put_key(report, member->key);
+        if (member->string) {
+            put_string(report, member->string, strlen(member->string));
+            continue;
+        }
+        snprintf(number, sizeof(number), "%llu", (unsigned long long)member->number);
+        put_all(report, number);
+    }
+    report->json[report->json_length++] = '}';
+    report->json[report->json_length] = 0;
+}
+
+/* ---- Where it goes ------------------------------------------------------------------------------
+ */
+
+static int open_file(const char *path) {
+    return (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+                        0666);
+}
+
+bool crn_report_to_file(const char *path) {
+    if (!*path || strlen(path) >= sizeof(report_path)) return false;
+    int file = open_file(path);
+    if (file < 0) return false;
+    syscall(SYS_close, file);
+    strcpy(report_path, path);
+    return true;
+}
+
+static void write_parts(int file, const char *first, const char *text, size_t length) {
+    static char newline[] = "\n";
+    struct iovec parts[] = {
+        {(char *)(uintptr_t)first, strlen(first)}, {(char *)(uintptr_t)text, length}, {newline, 1}};
+    syscall(SYS_writev, file, parts, 3);
+}
+
+static void write_file(const struct crn_report *report) {
+    if (!report_path[0]) return;
+    int file = open_file(report_path);
+    if (file < 0) return;
+    write_parts(file, "", report->json, report->json_length);
+    syscall(SYS_close, file);
+}
+
+/* A place that is reported again and again, where the program goes on, is printed once. By the
+ * text's beginning, the "what" and "where" of it. */
+static bool was_printed(const struct crn_report *report) {
+    enum { SEEN = 256 };
+    static uint64_t seen[SEEN]; /* atomic; of places */
+    uint64_t hash = 14695981039346656037u;
+    for (unsigned i = 0; i < report->line_count; i++) {
+        const struct line *line = &report->lines[i];
+        if (strcmp(line->key, "where") != 0) continue;
+        for (size_t k = 0; k < line->length; k++) {
+            hash = (hash ^ (unsigned char)report->text[line->at + k]) * 1099511628211u;
+        }
+    }
+    hash += (uint64_t)report->violation;
+    for (unsigned i = 0; i < SEEN; i++) {
+        uint64_t *cell = &seen[(hash + i) % SEEN], free = 0;
+        if (__atomic_load_n(cell, __ATOMIC_RELAXED) == hash) return true;
+        if (__atomic_compare_exchange_n(cell, &free, hash, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            return false;
+        }
+        if (free == hash) return true;
+    }
+    return false;
+}
+
+static void finish(struct crn_report *report, bool may_go_on) {
+    int saved = errno;
+    bool goes_on = may_go_on && report_policy != CAIRN_REPORT_ABORT;
+    bool is_quiet = goes_on && report_policy == CAIRN_REPORT_LOG && was_printed(report);
+    report->text[report->text_length] = 0;
+    write_json(report);
+    if (!is_quiet) write_file(report);
+    if (report_handler && !is_quiet) {
+        cairn_report told = {sizeof(told), report->violation, report->text, report->json};
+        report_handler(&told, report_context);
+    }
+    if (goes_on && report_policy == CAIRN_REPORT_CALLBACK) {
+        errno = saved;
+        return;
+    }
+    /* Not cancelled meanwhile: locks may be held and the world stopped. */
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    if (!is_quiet) write_parts(STDERR_FILENO, "cairn: ", report->text, report->text_length);
+    if (!goes_on) abort();
+    pthread_setcancelstate(cancel_state, NULL);
+    errno = saved;
+}
+
+void crn_report_end(struct crn_report *report) {
+    finish(report, true);
+}
+
+_Noreturn void crn_report_abort(struct crn_report *report) {
+    finish(report, false);
+    abort();
+}
+
+_Noreturn void crn_fail(const char *format, ...) {
+    struct crn_report *report = begin(CAIRN_VIOLATION_CONTRACT);
+    va_list arguments;
+    va_start(arguments, format);
+    add_text(report, format, arguments);
+    va_end(arguments);
+    note_line(report, "what", 0);
+    crn_report_abort(report);
+}

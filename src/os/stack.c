@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * See stack.h. The helper is what people have: addr2line of binutils or of LLVM, asked with -fpC
+ * for one line per address. It is a child of the program's: SIGCHLD handlers see it come and go. A
+ * privileged program (set-user-ID and its like) starts none.
+ */
+#define _GNU_SOURCE
+#include "os/stack.h"
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* ---- Frames -------------------------------------------------------------------------------------
+ */
+
+/* glibc's, in programs that are linked to it dynamically. */
+extern int backtrace(void **frames, int count) __attribute__((weak));
+
+static void add_frame(struct crn_trace *trace, uintptr_t frame) {
+    if (trace->count < CRN_FRAMES_MAX) trace->frames[trace->count++] = frame;
+}
+
+/* Each frame record is two words: the caller's record, and where it returns to. A compiler that
+ * omits frame pointers leaves anything in the register: what does not lead up the stack ends it. */
+static CRN_NO_SANITIZE void follow_frames(struct crn_trace *trace, uintptr_t record,
+                                          const char *low, const char *high) {
+    for (unsigned i = 0; i < CRN_FRAMES_MAX; i++) {
+        bool is_inside = record >= (uintptr_t)low &&
+                         record + 2 * sizeof(uintptr_t) <= (uintptr_t)high &&
+                         record % sizeof(uintptr_t) == 0;
+        if (!is_inside) return;
+        const volatile uintptr_t *words = (const volatile uintptr_t *)record;
+        uintptr_t above = words[0], returns_to = words[1];
+        if (!returns_to) return;
+        add_frame(trace, returns_to);
+        if (above <= record) return;
+        record = above;
+    }
+}
+
+static uintptr_t record_of_context(const void *context) {
+    const ucontext_t *user = context;
+#if defined(__x86_64__)
+    return (uintptr_t)user->uc_mcontext.gregs[REG_RBP];
+#else
+    return (uintptr_t)user->uc_mcontext.regs[29];
+#endif
+}
+
+/* What the unwinder saw from `wanted` on; false if that is not among it. */
+static bool take_from(struct crn_trace *trace, void *const *seen, int count, uintptr_t wanted) {
+    for (int i = 0; i < count; i++) {
+        if ((uintptr_t)seen[i] != wanted) continue;
+        while (i < count) add_frame(trace, (uintptr_t)seen[i++]);
+        return true;
+    }
+    return false;
+}
+
+CRN_NOINLINE void crn_os_trace(struct crn_trace *trace, const void *first, const void *context,
+                               const char *stack_low, const char *stack_high) {
+    uintptr_t wanted = context ? crn_os_context_program_counter(context) : (uintptr_t)first;
+    trace->count = 0;
+    trace->is_exact = context != NULL;
+    void *seen[CRN_FRAMES_MAX + 16];
+    int saved = errno;
+    /* ThreadSanitizer objects to the library that the unwinder loads in a signal handler. */
+    bool may_unwind = backtrace && !crn_os_has_thread_sanitizer();
+    int count = may_unwind ? backtrace(seen, CRN_FRAMES_MAX + 16) : 0;
+    errno = saved;
+    if (take_from(trace, seen, count, wanted)) return;
+    add_frame(trace, wanted);
+    if (context) {
+        follow_frames(trace, record_of_context(context), stack_low, stack_high);
+        return;
+    }
+    struct crn_trace all = {.count = 0};
+    follow_frames(&all, (uintptr_t)__builtin_frame_address(0), stack_low, stack_high);
+    for (unsigned i = 0; i < all.count; i++) {
+        if (all.frames[i] != wanted) continue;
+        while (++i < all.count) add_frame(trace, all.frames[i]);
+    }
+}
+
+/* ---- Names --------------------------------------------------------------------------------------
+ */
+
+static char symbolizer[PATH_MAX] = "addr2line";
+
+void crn_os_use_symbolizer(const char *path) {
+    snprintf(symbolizer, sizeof(symbolizer), "%s", strcmp(path, "0") == 0 ? "" : path);
+}
+
+/* Not through libc: Cairn stands in front of these calls, and this thread may be about to abort. */
+static ssize_t read_some(int file, char *bytes, size_t count) {
+    long got;
+    do got = syscall(SYS_read, file, bytes, count);
+    while (got < 0 && errno == EINTR);
+    return (ssize_t)got;
+}
+
+static void wait_for(pid_t child) {
+    while (syscall(SYS_wait4, child, NULL, 0, NULL) < 0 && errno == EINTR) {}
+}
+
+/* Runs the helper on a file's addresses; returns how much it wrote. */
+static size_t ask_helper(const char *path, char offsets[][24], unsigned count, char *answer,
+                         size_t bytes) {
+    int ends[2];
+    if (!symbolizer[0] || getauxval(AT_SECURE) || pipe2(ends, O_CLOEXEC) != 0) return 0;
+    char *arguments[5 + CRN_FRAMES_MAX + 1] = {symbolizer, (char[]){"-fpC"}, (char[]){"-e"},
+                                               (char *)(uintptr_t)path};
+    for (unsigned i = 0; i < count; i++) arguments[4 + i] = offsets[i];
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawnattr_init(&attributes);
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    pid_t child;
+    bool is_running =
+        posix_spawnp(&child, symbolizer, &actions, &attributes, arguments, environ) == 0;
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    syscall(SYS_close, ends[1]);
+    size_t length = 0;
+    while (is_running && length < bytes - 1) {
+        ssize_t got = read_some(ends[0], answer + length, bytes - 1 - length);
+        if (got <= 0) break;
+        length += (size_t)got;
+    }
+    syscall(SYS_close, ends[0]);
+    if (is_running) wait_for(child);
+    answer[length] = 0;
+    return length;
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* On no stack: a report from a fault may stand on a small one. */
+struct naming {
+    struct {
+        struct crn_module module;
+        bool is_known;
+    } names[CRN_FRAMES_MAX];
+    char offsets[CRN_FRAMES_MAX][24], answer[8192];
+};
+
+/* What the helper adds where it does not know a line, or knows more than that. */
+static void cut_noise(char *line) {
+    static const char *const noise[] = {" (discriminator ", " at ??:"};
+    for (size_t i = 0; i < sizeof(noise) / sizeof(*noise); i++) {
+        char *at = strstr(line, noise[i]);
+        if (at) *at = 0;
+    }
+}
+
+/* Those of one file, from the first frame of it on. A line of the answer is "name at file:line", or
+ * "?? ??:0" where the file has no such information. */
+static void name_in_file(struct naming *naming, const struct crn_trace *trace, unsigned first,
+                         char *texts, size_t bytes) {
+    unsigned of[CRN_FRAMES_MAX], count = 0;
+    const char *path = naming->names[first].module.path;
+    for (unsigned i = first; i < trace->count; i++) {
+        const struct crn_module *module = &naming->names[i].module;
+        if (!naming->names[i].is_known || strcmp(module->path, path) != 0) continue;
+        /* A call's line is that of the call, which ends where it returns to. */
+        bool is_return = i > 0 || !trace->is_exact;
+        snprintf(naming->offsets[count], sizeof(naming->offsets[count]), "0x%lx",
+                 (unsigned long)(module->offset - is_return));
+        of[count++] = i;
+    }
+    size_t length =
+        ask_helper(path, naming->offsets, count, naming->answer, sizeof(naming->answer));
+    char *line = length ? naming->answer : NULL;
+    for (unsigned i = 0; i < count; i++) {
+        char *end = line ? strchr(line, '\n') : NULL;
+        if (end) *end = 0;
+        if (end) cut_noise(line);
+        unsigned long offset = (unsigned long)naming->names[of[i]].module.offset;
+        char *text = texts + of[i] * bytes;
+        if (end && strncmp(line, "??", 2) != 0)
+            snprintf(text, bytes, "%.180s (%s+%#lx)", line, base_name(path), offset);
+        else
+            snprintf(text, bytes, "%s+%#lx", path, offset);
+        line = end ? end + 1 : NULL;
+    }
+}
+
+void crn_os_name_frames(const struct crn_trace *trace, char *texts, size_t bytes) {
+    int saved = errno;
+    struct naming *naming = crn_os_map(sizeof(*naming));
+    for (unsigned i = 0; i < trace->count; i++) {
+        snprintf(texts + i * bytes, bytes, "%#lx", (unsigned long)trace->frames[i]);
+        if (!naming) continue;
+        naming->names[i].is_known = crn_os_module_of(trace->frames[i], &naming->names[i].module);
+    }
+    for (unsigned i = 0; naming && i < trace->count; i++) {
+        bool is_first = naming->names[i].is_known;
+        for (unsigned k = 0; k < i && is_first; k++) {
+            is_first = !naming->names[k].is_known ||
+                       strcmp(naming->names[k].module.path, naming->names[i].module.path) != 0;
+        }
+        if (is_first) name_in_file(naming, trace, i, texts, bytes);
+    }
+    if (naming) crn_os_release(naming, sizeof(*naming));
+    errno = saved;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What lies at an address: asked before each access of checked and instrumented files, so inline.
+ * Takes no lock (heap.c has the argument for crn_object_of).
+ *
+ * A deleted object whose finalizer runs is still the finalizer's to read and to store into.
+ */
+#ifndef CRN_LOOK_H
+#define CRN_LOOK_H
+
+#include "safety/safety.h"
+
+enum verdict { GOOD, OUTSIDE, DELETED, NO_OBJECT };
+
+struct look {
+    char *object; /* the start of what `address` lies in, or NULL */
+    struct crn_block *block;
+    enum verdict verdict;
+};
+
+/* In a section. The middle of an object is as good as its start here. */
+CRN_INLINE struct look look_at(const void *address) {
+    struct look look = {NULL, NULL, GOOD};
+    look.object = crn_object_of(address, &look.block);
+    if (CRN_LIKELY(look.object)) {
+        bool is_deleted = crn_bit_get(crn_deleted_bit(look.object));
+        if (CRN_UNLIKELY(is_deleted) && !crn_is_being_finalized(look.object))
+            look.verdict = DELETED;
+    } else if (crn_space_is_tombstone(address)) {
+        look.verdict = DELETED;
+    } else {
+        look.verdict = crn_space_is_reserved(address) ? NO_OBJECT : OUTSIDE;
+    }
+    return look;
+}
+
+CRN_INLINE bool is_within(const struct look *look, const void *low, size_t bytes) {
+    size_t offset = (size_t)((const char *)low - look->object);
+    size_t used = crn_object_used(look->block, look->object);
+    return offset <= used && bytes <= used - offset;
+}
+
+/* Most values are in a block of slots, and most of what is asked is in its descriptor's first line.
+ * What does not fit here is looked at again at leisure: an object that a stop has promoted between
+ * two looks, too. */
+
+/* A young object's count is zero, and its slot between the record's beginning and its end, which is
+ * the cursor's as long as one is in the block (heap.c, is_young_now: here a cursor that moves
+ * meanwhile makes no second try). */
+CRN_INLINE bool is_alive_in(const struct crn_block *block, const char *slot) {
+    if (__atomic_load_n(crn_count_of(slot), __ATOMIC_RELAXED) != 0) return true;
+    const struct cairn_cursor *cursor = __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
+    CRN_FENCE();
+    const char *end = cursor ? __atomic_load_n(&cursor->next, __ATOMIC_RELAXED)
+                             : __atomic_load_n(&block->young_end, __ATOMIC_RELAXED);
+    CRN_FENCE();
+    return slot < end && slot >= __atomic_load_n(&block->young_begin, __ATOMIC_RELAXED) &&
+           cursor == __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
+}
+
+/* The block of slots that an address lies in, one of a single block; else NULL. */
+CRN_INLINE struct crn_block *slots_around(const void *address) {
+    if (!crn_space_holds(address)) return NULL;
+    if (crn_space.segment_kinds[(uintptr_t)address >> CRN_SEGMENT_SHIFT] != CRN_SEGMENT_BLOCKY) {
+        return NULL;
+    }
+    struct crn_block *block = crn_block_in_table(address);
+    return block->slot_size ? block : NULL;
+}
+
+/* What is deleted and waits has an extra. */
+CRN_INLINE bool may_be_deleted(const struct crn_block *block) {
+    return __atomic_load_n(&block->has_extras, __ATOMIC_RELAXED);
+}
+
+CRN_INLINE uint64_t start_in(const struct crn_block *block, uint64_t offset) {
+    return ((offset * block->reciprocal) >> 32) * block->slot_size;
+}
+
+struct extent {
+    const struct crn_block *block;
+    const char *object;
+    size_t used;
+};
+
+/* An object of its own blocks. */
+CRN_INLINE bool own_extent_with(const struct crn_block *block, const char *address, size_t bytes,
+                                struct extent *extent) {
+    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+    if (state == CRN_BLOCK_FREE) return false;
+    if (state == CRN_BLOCK_BODY) block -= block->body_of;
+    size_t offset = (size_t)(address - block->base), used = block->used_bytes;
+    bool is_inside = offset < used && bytes <= used - offset && is_alive_in(block, block->base);
+    *extent = (struct extent){block, block->base, used};
+    return is_inside && !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(block->base)));
+}
+
+/* Whether it lies within a living object of at most two megabytes; the address is one of a heap's.
+ * Nothing here needs a section: what is seen of a block that changes meanwhile is looked at again.
+ * Behind a block's last slot counts are zero and nothing is young. */
+CRN_INLINE bool extent_with(const char *address, size_t bytes, struct extent *extent) {
+    if (crn_space.segment_kinds[(uintptr_t)address >> CRN_SEGMENT_SHIFT] != CRN_SEGMENT_BLOCKY) {
+        return false;
+    }
+    const struct crn_block *block = crn_block_in_table(address);
+    if (CRN_UNLIKELY(!block->slot_size)) return own_extent_with(block, address, bytes, extent);
+    uint64_t offset = (uint64_t)(address - block->base), start = start_in(block, offset);
+    const char *object = block->base + start;
+    size_t within = offset - start, used = crn_object_used(block, object);
+    if (within >= used || bytes > used - within || !is_alive_in(block, object)) return false;
+    *extent = (struct extent){block, object, used};
+    return !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(object)));
+}
+
+/* The block of such an object, else NULL. */
+CRN_INLINE const struct crn_block *block_with(const char *address, size_t bytes) {
+    struct extent extent;
+    return crn_space_holds(address) && extent_with(address, bytes, &extent) ? extent.block : NULL;
+}
+
+CRN_INLINE bool is_plainly_good(const char *value, struct crn_block **out) {
+    struct crn_block *block = *out = slots_around(value);
+    if (!block) return false;
+    uint64_t offset = (uint64_t)(value - block->base);
+    return start_in(block, offset) == offset && is_alive_in(block, value) &&
+           !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(value)));
+}
+
+#endif
