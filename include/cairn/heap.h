@@ -45,14 +45,16 @@ CAIRN_INLINE_ void *cairn_noted_(void *object, struct cairn_site *site) {
 
 /* ---- Typed objects ------------------------------------------------------------------------ */
 
-/* In instrumented files an object has room behind its end; see cairn/instrumented.h. */
+/* As the library computes it (heap/layout.h). In instrumented files an object has room behind its
+ * end; see cairn/instrumented.h. */
 #if defined(CAIRN_INSTRUMENTED)
-#define CAIRN_SLOT_SIZE_(T)                                                                        \
-    ((sizeof(T) + CAIRN_REDZONE_ + CAIRN_SLOT_ALIGN_(T) - 1) & ~(CAIRN_SLOT_ALIGN_(T) - 1))
-#define CAIRN_SLOT_ALIGN_(T) (CAIRN_ALIGNOF_(T) < 16 ? (size_t)16 : CAIRN_ALIGNOF_(T))
+#define CAIRN_ROOM_(T) (sizeof(T) + CAIRN_REDZONE_)
 #else
-#define CAIRN_SLOT_SIZE_(T) ((sizeof(T) + 15u) & ~(size_t)15u)
+#define CAIRN_ROOM_(T) (sizeof(T) ? sizeof(T) : 1)
 #endif
+#define CAIRN_SLOT_ALIGN_(T) ((size_t)(CAIRN_ALIGNOF_(T) < 16 ? 16 : CAIRN_ALIGNOF_(T)))
+#define CAIRN_SLOT_SIZE_(T)                                                                        \
+    ((CAIRN_ROOM_(T) + CAIRN_SLOT_ALIGN_(T) - 1) & ~(CAIRN_SLOT_ALIGN_(T) - 1))
 
 /* One zeroed T. The fast path is load, add, compare, store. */
 #define cairn_new(T) ((T *)CAIRN_NOTED_(cairn_new_(cairn_type_of_##T, CAIRN_SLOT_SIZE_(T))))

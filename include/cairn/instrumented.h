@@ -6,15 +6,12 @@
 #ifndef CAIRN_INSTRUMENTED_H
 #define CAIRN_INSTRUMENTED_H
 
-#include <cairn/runtime.h>
+/* No other header: those of libc would fix its features before the file says which it wants. */
+#include <stddef.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* Of what a function of libc writes: it may not hit a declared reference either. */
-CAIRN_API void cairn_write_range_(const void *address, size_t bytes, const void *code,
-                                  const char *frame);
 
 /* In instrumented files these stand for libc's. Compiled without builtins, so that no call of them
  * becomes code that nobody asks about. */

@@ -260,27 +260,27 @@ CAIRN_API void cairn_check_copy_(const void *dst, const void *src, size_t count,
                                  size_t element_bytes, const char *file, const char *function,
                                  int line);
 
-CAIRN_API void *cairn_check_memcpy_(void *to, const void *from, size_t bytes, const char *file,
-                                    const char *function, int line);
-CAIRN_API void *cairn_check_memmove_(void *to, const void *from, size_t bytes, const char *file,
-                                     const char *function, int line);
-CAIRN_API void *cairn_check_memset_(void *to, int value, size_t bytes, const char *file,
-                                    const char *function, int line);
-CAIRN_API void cairn_check_qsort_(void *array, size_t count, size_t element_bytes,
-                                  int (*compare)(const void *, const void *), const char *file,
-                                  const char *function, int line);
-/* In C; in C++ the names are those of members of std too. The usual headers are included here, for
- * their declarations must come first. */
-#if defined(CAIRN_CHECKED) && !defined(__cplusplus)
+CAIRN_API void *cairn_check_memcpy_(const char *file, const char *function, int line, void *to,
+                                    const void *from, size_t bytes);
+CAIRN_API void *cairn_check_memmove_(const char *file, const char *function, int line, void *to,
+                                     const void *from, size_t bytes);
+CAIRN_API void *cairn_check_memset_(const char *file, const char *function, int line, void *to,
+                                    int value, size_t bytes);
+CAIRN_API void cairn_check_qsort_(const char *file, const char *function, int line, void *array,
+                                  size_t count, size_t element_bytes,
+                                  int (*compare)(const void *, const void *));
+/* In C; in C++ the names are those of members of std too. The usual headers are included above, for
+ * their declarations must come first. A file that declares these functions itself, or has members
+ * of their names, defines CAIRN_NO_PLAIN_COPY_CHECKS. */
+#if defined(CAIRN_CHECKED) && !defined(__cplusplus) && !defined(CAIRN_NO_PLAIN_COPY_CHECKS)
 #undef memcpy
 #undef memmove
 #undef memset
 #undef qsort
-#define memcpy(to, from, bytes) cairn_check_memcpy_((to), (from), (bytes), CAIRN_SITE_)
-#define memmove(to, from, bytes) cairn_check_memmove_((to), (from), (bytes), CAIRN_SITE_)
-#define memset(to, value, bytes) cairn_check_memset_((to), (value), (bytes), CAIRN_SITE_)
-#define qsort(array, count, element_bytes, compare)                                                \
-    cairn_check_qsort_((array), (count), (element_bytes), (compare), CAIRN_SITE_)
+#define memcpy(...) cairn_check_memcpy_(CAIRN_SITE_, __VA_ARGS__)
+#define memmove(...) cairn_check_memmove_(CAIRN_SITE_, __VA_ARGS__)
+#define memset(...) cairn_check_memset_(CAIRN_SITE_, __VA_ARGS__)
+#define qsort(...) cairn_check_qsort_(CAIRN_SITE_, __VA_ARGS__)
 #endif
 
 CAIRN_INLINE_ void cairn_store_here_(void **field, void *value CAIRN_HERE_PARAMETERS_) {

@@ -125,6 +125,9 @@ CAIRN_API void cairn_log_slow_(void **field);
 CAIRN_API bool cairn_is_accessible_(const void *address, size_t bytes);
 CAIRN_API void cairn_access_(const void *address, size_t bytes, bool is_store, const void *code,
                              const char *frame);
+/* Of what a function of libc writes: it may not hit a declared reference either. */
+CAIRN_API void cairn_write_range_(const void *address, size_t bytes, const void *code,
+                                  const char *frame);
 
 /* Behind a section: a stop that came within it happens now. */
 CAIRN_INLINE_ void cairn_stop_check_(void) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * See report.h. Formats into memory of its own and writes by one system call: a report may come
- * from a signal handler, from inside malloc, on a small stack or with any lock held, and write is a
- * function of libc that Cairn stands in front of.
+ * from a signal handler, from inside malloc or with any lock held, and write is a function of libc
+ * that Cairn stands in front of.
  *
  * The memory belongs to the thread and is used again by its next report, so a handler that leaves
  * with longjmp leaks nothing. Without memory all threads share one: then two reports at once may
@@ -149,31 +149,59 @@ void crn_report_string(struct crn_report *report, const char *key, const char *v
  * {"violation":"use after delete","what":"...","held by":["...","..."],"offset":4}
  */
 
+enum { JSON_RESERVE = 64 }; /* for what closes the object, whatever came before */
+
 static void put(struct crn_report *report, char c) {
-    if (report->json_length < JSON_BYTES - 4) report->json[report->json_length++] = c;
+    if (report->json_length < JSON_BYTES - 1) report->json[report->json_length++] = c;
 }
 
 static void put_all(struct crn_report *report, const char *text) {
     while (*text) put(report, *text++);
 }
 
-/* Names of files may be anything: what is not ASCII is passed as it is, and taken for UTF-8. */
+/* The bytes of the character that begins here, 0 if it is not UTF-8 (RFC 3629). */
+static size_t character_bytes(const unsigned char *at, size_t left) {
+    if (at[0] < 0x80) return 1;
+    size_t bytes = at[0] >= 0xc2 && at[0] < 0xe0   ? 2
+                   : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
+                   : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
+                                                   : 0;
+    if (bytes == 0 || bytes > left) return 0;
+    for (size_t i = 1; i < bytes; i++) {
+        if ((at[i] & 0xc0) != 0x80) return 0;
+    }
+    bool is_overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
+    bool is_surrogate = at[0] == 0xed && at[1] >= 0xa0;
+    bool is_beyond = at[0] == 0xf4 && at[1] >= 0x90;
+    return is_overlong || is_surrogate || is_beyond ? 0 : bytes;
+}
+
+/* Cut where the object would grow too long; what is not UTF-8 is replaced. */
 static void put_string(struct crn_report *report, const char *text, size_t length) {
     put(report, '"');
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text[i];
+    for (size_t i = 0; i < length && report->json_length < JSON_BYTES - JSON_RESERVE;) {
+        const unsigned char *at = (const unsigned char *)text + i;
+        size_t bytes = character_bytes(at, length - i);
         char escape[8];
-        if (c == '"' || c == '\\') {
+        if (bytes == 0) {
+            put_all(report, "\\ufffd");
+        } else if (*at == '"' || *at == '\\') {
             put(report, '\\');
-            put(report, (char)c);
-        } else if (c < 0x20) {
-            snprintf(escape, sizeof(escape), "\\u%04x", c);
+            put(report, (char)*at);
+        } else if (*at < 0x20) {
+            snprintf(escape, sizeof(escape), "\\u%04x", *at);
             put_all(report, escape);
         } else {
-            put(report, (char)c);
+            for (size_t k = 0; k < bytes; k++) put(report, (char)at[k]);
         }
+        i += bytes ? bytes : 1;
     }
     put(report, '"');
+}
+
+/* Whether a member of some length still fits. */
+static bool has_room(const struct crn_report *report) {
+    return report->json_length < JSON_BYTES - 4 * JSON_RESERVE;
 }
 
 static void put_key(struct crn_report *report, const char *key) {
@@ -196,7 +224,7 @@ static void put_lines(struct crn_report *report, unsigned first) {
     if (count > 1) put(report, '[');
     for (unsigned i = first, done = 0; i < report->line_count; i++) {
         const struct line *line = &report->lines[i];
-        if (strcmp(line->key, key) != 0) continue;
+        if (strcmp(line->key, key) != 0 || (done > 0 && !has_room(report))) continue;
         if (done++ > 0) put(report, ',');
         put_string(report, report->text + line->at, line->length);
     }
@@ -209,8 +237,8 @@ static void write_json(struct crn_report *report) {
     put_string(report, "violation", strlen("violation"));
     put(report, ':');
     put_string(report, title, strlen(title));
-    for (unsigned i = 0; i < report->line_count; i++) put_lines(report, i);
-    for (unsigned i = 0; i < report->member_count; i++) {
+    for (unsigned i = 0; i < report->line_count && has_room(report); i++) put_lines(report, i);
+    for (unsigned i = 0; i < report->member_count && has_room(report); i++) {
         const struct member *member = &report->members[i];
         char number[32];
         put_key(report, member->key);
@@ -221,7 +249,7 @@ static void write_json(struct crn_report *report) {
         snprintf(number, sizeof(number), "%llu", (unsigned long long)member->number);
         put_all(report, number);
     }
-    report->json[report->json_length++] = '}';
+    put(report, '}');
     report->json[report->json_length] = 0;
 }
 
@@ -234,11 +262,15 @@ static int open_file(const char *path) {
 }
 
 bool crn_report_to_file(const char *path) {
-    if (!*path || strlen(path) >= sizeof(report_path)) return false;
+    if (!*path || strlen(path) >= sizeof(report_path) - 1) return false;
     int file = open_file(path);
     if (file < 0) return false;
     syscall(SYS_close, file);
-    strcpy(report_path, path);
+    /* The program may go to another directory. */
+    report_path[0] = 0;
+    if (*path != '/' && !getcwd(report_path, sizeof(report_path) - strlen(path) - 1)) return false;
+    if (*path != '/') strcat(report_path, "/");
+    strcat(report_path, path);
     return true;
 }
 
@@ -257,20 +289,12 @@ static void write_file(const struct crn_report *report) {
     syscall(SYS_close, file);
 }
 
-/* A place that is reported again and again, where the program goes on, is printed once. By the
- * text's beginning, the "what" and "where" of it. */
-static bool was_printed(const struct crn_report *report) {
-    enum { SEEN = 256 };
+bool crn_report_is_told(cairn_violation violation, const char *file, int line, const void *code) {
+    enum { SEEN = 1024 };
     static uint64_t seen[SEEN]; /* atomic; of places */
-    uint64_t hash = 14695981039346656037u;
-    for (unsigned i = 0; i < report->line_count; i++) {
-        const struct line *line = &report->lines[i];
-        if (strcmp(line->key, "where") != 0) continue;
-        for (size_t k = 0; k < line->length; k++) {
-            hash = (hash ^ (unsigned char)report->text[line->at + k]) * 1099511628211u;
-        }
-    }
-    hash += (uint64_t)report->violation;
+    if (report_policy != CAIRN_REPORT_LOG) return false;
+    uint64_t hash = file ? (uintptr_t)file * 31 + (uint64_t)line : (uintptr_t)code;
+    hash = (hash ^ ((uint64_t)violation << 56)) * 0x9e3779b97f4a7c15u | 1;
     for (unsigned i = 0; i < SEEN; i++) {
         uint64_t *cell = &seen[(hash + i) % SEEN], free = 0;
         if (__atomic_load_n(cell, __ATOMIC_RELAXED) == hash) return true;
@@ -280,17 +304,16 @@ static bool was_printed(const struct crn_report *report) {
         }
         if (free == hash) return true;
     }
-    return false;
+    return true; /* so many places: enough has been said */
 }
 
 static void finish(struct crn_report *report, bool may_go_on) {
     int saved = errno;
     bool goes_on = may_go_on && report_policy != CAIRN_REPORT_ABORT;
-    bool is_quiet = goes_on && report_policy == CAIRN_REPORT_LOG && was_printed(report);
     report->text[report->text_length] = 0;
     write_json(report);
-    if (!is_quiet) write_file(report);
-    if (report_handler && !is_quiet) {
+    write_file(report);
+    if (report_handler) {
         cairn_report told = {sizeof(told), report->violation, report->text, report->json};
         report_handler(&told, report_context);
     }
@@ -301,7 +324,7 @@ static void finish(struct crn_report *report, bool may_go_on) {
     /* Not cancelled meanwhile: locks may be held and the world stopped. */
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (!is_quiet) write_parts(STDERR_FILENO, "cairn: ", report->text, report->text_length);
+    write_parts(STDERR_FILENO, "cairn: ", report->text, report->text_length);
     if (!goes_on) abort();
     pthread_setcancelstate(cancel_state, NULL);
     errno = saved;
@@ -314,6 +337,20 @@ void crn_report_end(struct crn_report *report) {
 _Noreturn void crn_report_abort(struct crn_report *report) {
     finish(report, false);
     abort();
+}
+
+void crn_note(const char *format, ...) {
+    char text[512];
+    int saved = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (length > 0) {
+        write_parts(STDERR_FILENO, "cairn: note: ", text,
+                    crn_min((size_t)length, sizeof(text) - 1));
+    }
+    errno = saved;
 }
 
 _Noreturn void crn_fail(const char *format, ...) {

@@ -15,6 +15,10 @@
 
 struct crn_report;
 
+/* Under the policy to log and go on a place is told of once: whether this one was. Ask first, for a
+ * report costs milliseconds. By file and line, or (file NULL) by the code's address. */
+bool crn_report_is_told(cairn_violation violation, const char *file, int line, const void *code);
+
 /* The calling thread's; whatever it reported before is over. */
 struct crn_report *crn_report_begin(cairn_violation violation);
 /* "  key: text". A key may come several times: then the JSON has an array. */
@@ -29,6 +33,9 @@ void crn_report_string(struct crn_report *report, const char *key, const char *v
 _Noreturn void crn_report_abort(struct crn_report *report);
 /* The same, but returns where the policy is to go on: the caller does as if nothing had been. */
 void crn_report_end(struct crn_report *report);
+
+/* A line on stderr that is no report: "cairn: note: ...". */
+void crn_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* CAIRN_REPORT=file: where each report is added as a line of JSON. False if it cannot be opened. */
 bool crn_report_to_file(const char *path);

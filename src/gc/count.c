@@ -18,6 +18,7 @@
  */
 #include "base/report.h"
 #include "gc/count.h"
+#include "heap/guard.h"
 
 /* ---- Shared with death.c ------------------------------------------------------------------------
  */
@@ -87,9 +88,10 @@ static _Noreturn void report_crossing(void **field, const struct crn_block *owne
 static CRN_NOINLINE void check_first_count(char *object, const struct crn_block *block,
                                            void **field) {
     enum crn_segment_kind kind = crn_segment_kind(object);
-    bool is_object = (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE) &&
-                     block->state != CRN_BLOCK_FREE && block->state != CRN_BLOCK_BODY &&
-                     object >= block->base && object < block->end;
+    bool is_object =
+        (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE || kind == CRN_SEGMENT_GUARDED) &&
+        block->state != CRN_BLOCK_FREE && block->state != CRN_BLOCK_BODY && object >= block->base &&
+        object < block->end;
     if (is_object && block->slot_size) {
         uint64_t offset = (uint64_t)(object - block->base);
         is_object = ((offset * block->reciprocal) >> 32) * block->slot_size == offset;
@@ -338,6 +340,21 @@ static struct crn_log_chunk *take_chunk(const struct crn_worker *worker) {
     return chunk;
 }
 
+/* Fields of guarded objects that were deleted since: they hold NULL, and nobody may look. */
+static CRN_NOINLINE void leave_out_sealed(struct crn_worker *worker, struct crn_log_chunk *chunk) {
+    size_t kept = 0;
+    for (size_t i = 0; i < chunk->count; i++) {
+        const struct crn_log_entry *entry = &chunk->entries[i];
+        if (!crn_guard_is_sealed(entry->field)) {
+            chunk->entries[kept++] = *entry;
+            continue;
+        }
+        void *old = crn_tagged_value(crn_block_of_interior(entry->field), entry->field, entry->old);
+        if (old && !crn_is_foreign(old)) crn_push(&worker->decrements, old);
+    }
+    chunk->count = kept;
+}
+
 /* Two steps ahead of the counting: the field comes from memory, then what it refers to. */
 enum { FIELDS_AHEAD = 16, VALUES_AHEAD = 8, LOG_BATCH = 16 };
 CRN_INLINE void look_ahead_in_log(const struct crn_log_chunk *chunk, size_t i) {
@@ -352,6 +369,9 @@ CRN_INLINE void look_ahead_in_log(const struct crn_log_chunk *chunk, size_t i) {
 CRN_INLINE void count_chunk(struct crn_worker *worker, struct crn_log_chunk *chunk, bool is_alone) {
     /* Several entries before what they promote is drained: a list is followed one object at a
      * time, several of them side by side. */
+    if (CRN_UNLIKELY(__atomic_load_n(&crn_guard_has_sealed, __ATOMIC_RELAXED))) {
+        leave_out_sealed(worker, chunk);
+    }
     for (size_t i = 0; i < chunk->count;) {
         size_t end = crn_min(i + LOG_BATCH, chunk->count);
         for (; i < end; i++) {

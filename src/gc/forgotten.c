@@ -199,6 +199,7 @@ static void note_object(struct crn_block *block, char *object) {
 
 void crn_note_undeclared(struct crn_block *block) {
     const struct crn_type *type = block->type;
+    if (block->sealed) return;
     bool is_typed =
         block->content == CRN_EXACT ||
         (block->content == CRN_LEAF && type != &crn_type_bytes && !crn_is_cell_type(type));

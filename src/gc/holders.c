@@ -12,6 +12,7 @@
 #include "gc/gc.h"
 #include "os/maps.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -75,6 +76,10 @@ static void look_through_block(struct crn_block *block, void *context) {
     struct looking *looking = context;
     looking->block = block;
     if (block->content == CRN_LEAF) return;
+    if (crn_os_now_ns() > looking->until_ns) {
+        looking->search->is_cut = true;
+        return;
+    }
     size_t step = crn_object_bytes(block);
     for (char *object = block->base; object < block->end; object += step) {
         if (!*crn_count_of(object) && !crn_is_young(block, object)) continue;
@@ -152,6 +157,7 @@ static void look_through_pages(char *low, char *high, void *context) {
         size_t bytes = crn_min((size_t)(high - at), PIECE_BYTES);
         struct iovec to = {looking->piece, bytes}, from = {at, bytes};
         long got = syscall(SYS_process_vm_readv, (long)getpid(), &to, 1L, &from, 1L, 0L);
+        if (got < 0 && errno != EFAULT) looking->search->is_cut = true;
         for (size_t i = 0; got > 0 && (i + 1) * sizeof(void *) <= (size_t)got; i++) {
             if (is_target(looking->search, looking->piece[i])) {
                 note_holder(looking, at + i * sizeof(void *));
@@ -195,7 +201,10 @@ void crn_search_holders(struct crn_search *search) {
     }
     /* ThreadSanitizer maps so much that to list it takes a second. */
     search->is_cut = !looking.piece || crn_os_has_thread_sanitizer();
-    if (!search->is_cut) crn_os_each_mapping(true, look_through_mapping, &looking);
+    if (!search->is_cut) {
+        search->is_cut =
+            !crn_os_each_mapping(true, look_through_mapping, &looking) || search->is_cut;
+    }
     crn_world_start();
     crn_world_release();
     if (looking.piece) crn_os_release(looking.piece, PIECE_BYTES);

@@ -86,6 +86,8 @@ void crn_stop_if_asked(void) {
         answer(); /* a thread that has just gone */
         return;
     }
+    /* A handler that interrupted who stops the others does not wait for itself. */
+    if (CRN_UNLIKELY(self->holds_world)) return;
     stand_still(self, NULL);
     crn_gate_pass();
 }

@@ -108,6 +108,7 @@ static void renew_page(const struct crn_block *block, size_t index) {
     give_back(&crn_gc.workers[0], row);
     struct crn_stack *found = &crn_gc.workers[0].found;
     found->count = 0;
+    if (block->sealed) return;
     scan_page(block, low, low + page_bytes(), find_word);
     size_t count = found->count;
     if (count == 0) return;

@@ -24,7 +24,8 @@ static uint16_t *tally_of(const void *object) {
 /* Where objects start, and only there, the counts are not zero. */
 static bool is_counted(const void *value) {
     enum crn_segment_kind kind = crn_segment_kind(value);
-    return (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE) &&
+    return (kind == CRN_SEGMENT_BLOCKY || kind == CRN_SEGMENT_LARGE ||
+            kind == CRN_SEGMENT_GUARDED) &&
            crn_is_slot_aligned(value) && *crn_count_of(value) != 0;
 }
 

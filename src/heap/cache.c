@@ -7,7 +7,7 @@
  * enough to stay in the first-level cache until it is handed out. The collector never moves a
  * cursor: its thread may be stopped between loading and storing it.
  */
-#include "heap/heap.h"
+#include "heap/guard.h"
 
 #include <cairn/runtime.h>
 #include <string.h>
@@ -77,6 +77,7 @@ static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, str
     size_t slot_size = block->slot_size, piece = PIECE_BYTES / slot_size * slot_size;
     if (piece == 0) piece = slot_size;
     char *to = (size_t)(run->end - from) <= piece ? run->end : from + piece;
+    if (CRN_UNLIKELY(crn_guard_period > 1)) to = crn_guard_shorten(cache, from, to, slot_size);
     if (!block->is_fresh) {
         memset(from, 0, (size_t)(to - from));
         if (block->content == CRN_EXACT) clear_log_bits(from, to);
@@ -193,6 +194,18 @@ void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, siz
     block->next = cache->acquired;
     cache->acquired = block;
     cache->unreported_bytes += crn_object_bytes(block);
+    return block->base;
+}
+
+void *crn_cache_allocate_guarded(struct crn_cache *cache, struct crn_type *type, size_t bytes,
+                                 size_t align, bool is_sized) {
+    uint64_t began = crn_os_now_ns();
+    struct crn_block *block = crn_heap_take_guarded(cache->heap, type, bytes, align, is_sized);
+    if (!block) return NULL;
+    block->next = cache->acquired;
+    cache->acquired = block;
+    cache->unreported_bytes += crn_object_bytes(block);
+    crn_guard_note_cost(cache, began);
     return block->base;
 }
 

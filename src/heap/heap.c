@@ -6,7 +6,7 @@
  * per block, for finding runs. Both change together, under heap->lock or while the world is
  * stopped.
  */
-#include "heap/heap.h"
+#include "heap/guard.h"
 #include "os/os.h"
 
 #include <string.h>
@@ -332,11 +332,34 @@ struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type
     return head;
 }
 
+bool crn_block_open_guarded(struct crn_block *head, struct crn_type *type, char *base, size_t bytes,
+                            size_t used, bool is_sized) {
+    for (size_t i = 0; i < head->run_blocks; i++) {
+        if (!head[i].is_fresh) forget_log_bits(&head[i]);
+        head[i].is_fresh = false;
+        if (i == 0) continue;
+        set_state(&head[i], CRN_BLOCK_BODY);
+        head[i].body_of = (uint8_t)i;
+    }
+    open_own(head, type, base, bytes, used, is_sized);
+    head->is_guarded = true;
+    head->sealed = CRN_UNSEALED;
+    if (head->content != CRN_UNTYPED || open_pages(head)) return true;
+    set_state(head, CRN_BLOCK_FREE);
+    return false;
+}
+
 struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *type, size_t bytes,
                                       size_t used, size_t align, bool is_sized) {
     size_t offset = crn_round_up(CRN_TABLE_BYTES, align);
     if (bytes > SIZE_MAX / 2) return NULL;
-    size_t count = (offset + bytes + CRN_SEGMENT_BYTES - 1) >> CRN_SEGMENT_SHIFT;
+    size_t page = crn_os_page_bytes(),
+           guarded = crn_guard_period == 1 && align <= CRN_GRANULE ? page : 0;
+    if (guarded) {
+        /* Its end is a page's; what lies behind is not accessible. */
+        offset += -(offset + crn_round_up(used, CRN_GRANULE)) & (page - 1);
+    }
+    size_t count = (offset + bytes + guarded + CRN_SEGMENT_BYTES - 1) >> CRN_SEGMENT_SHIFT;
     crn_lock_acquire(&heap->lock);
     char *memory = crn_segments_acquire(&heap->region, count, CRN_SEGMENT_LARGE, true);
     struct crn_block *block = NULL;
@@ -352,6 +375,11 @@ struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *ty
             block = NULL;
         } else {
             link_segment(&heap->larges, segment);
+            if (guarded) {
+                block->is_guarded = true;
+                size_t end = offset + crn_round_up(used, CRN_GRANULE);
+                crn_os_protect(memory + end, (count << CRN_SEGMENT_SHIFT) - end);
+            }
         }
     }
     crn_lock_release(&heap->lock);
@@ -401,6 +429,11 @@ void crn_block_free(struct crn_block *block) {
         struct crn_segment *segment = segment_of_block(block);
         unlink_segment(&heap->larges, segment);
         crn_segments_release(&heap->region, (char *)segment, segment->segment_count);
+        return;
+    }
+    if (block->is_guarded) {
+        set_state(block, CRN_BLOCK_FREE);
+        crn_guard_retire(block);
         return;
     }
     if (list_of(block)) list_remove(list_of(block), block);
@@ -533,6 +566,6 @@ bool crn_heap_init(struct crn_heap *heap, size_t region_bytes) {
 }
 
 void crn_heap_deinit(struct crn_heap *heap) {
-    crn_region_deinit(&heap->region);
+    crn_region_deinit(&heap->region, heap->name);
     crn_meta_free(heap->rooms, heap->rooms_capacity * sizeof(*heap->rooms));
 }

@@ -54,6 +54,8 @@ struct crn_pages {
 
 /* The first line is all that counting and death look at: one cache miss for each block that they
  * come to. (Not the segment's header: those of all segments fall into one set of the caches.) */
+enum crn_seal { CRN_UNSEALED = 0, CRN_SEALED_BY_DELETION, CRN_SEALED_BY_DEATH };
+
 struct crn_block {
     _Alignas(128) struct crn_type *type;
     struct crn_heap *heap;
@@ -75,6 +77,8 @@ struct crn_block {
     size_t used_bytes; /* of each object, where the block is not of sized slots */
     bool is_fresh;     /* zero since the kernel gave it */
     uint8_t body_of;
+    bool is_guarded;
+    uint8_t sealed;          /* enum crn_seal, of a guarded one; see guard.c */
     uint16_t run_blocks;     /* of a run's head */
     struct crn_pages *pages; /* of an untyped block in use, else NULL */
 };
@@ -110,6 +114,15 @@ struct crn_rooms {
     struct crn_block_list roomy, partial;
 };
 
+/* Guarded objects: where the next one goes, and what waits after death, oldest first. Under the
+ * heap's lock. */
+struct crn_guards {
+    struct crn_segment *segment;
+    size_t next_index; /* of its blocks */
+    struct crn_block *first, *last;
+    size_t waiting;
+};
+
 struct crn_heap {
     struct crn_region region;
     struct crn_lock lock;
@@ -121,6 +134,7 @@ struct crn_heap {
     /* Free blocks of segments for single blocks, last freed first: still warm. */
     struct crn_block_list free_blocks;
     size_t free_block_count;
+    struct crn_guards guards;
     struct crn_rooms *rooms; /* per bin */
     size_t rooms_capacity;
     /* Figures; atomic where threads allocate, plain where the world is stopped. */
@@ -150,8 +164,10 @@ struct crn_cache {
     struct cairn_cursor *cursors; /* per bin */
     struct crn_run *runs;         /* per bin */
     uint32_t capacity;
-    struct crn_block *acquired; /* active and spent ones, linked by next */
-    uint64_t unreported_bytes;  /* taken, and not yet in the heap's figure */
+    struct crn_block *acquired;                 /* active and spent ones, linked by next */
+    uint64_t unreported_bytes;                  /* taken, and not yet in the heap's figure */
+    uint64_t guard_random, guard_not_before_ns; /* guard mode: see guard.c */
+    uint32_t guard_countdown;                   /* allocations before the next guarded one */
     struct crn_cache *next;
 };
 
@@ -182,6 +198,9 @@ void *crn_cache_allocate(struct crn_cache *cache, struct crn_bin *bin);
 /* An object of its own blocks or segments. */
 void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, size_t bytes,
                              size_t align, bool is_sized);
+/* The same on pages of its own; see guard.c. */
+void *crn_cache_allocate_guarded(struct crn_cache *cache, struct crn_type *type, size_t bytes,
+                                 size_t align, bool is_sized);
 /* Leave every block; the cache's blocks stay listed as acquired for the next epoch. */
 void crn_cache_leave(struct crn_cache *cache);
 
@@ -260,7 +279,8 @@ CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *obj
     if (!block->is_sized) return block->used_bytes;
     uint16_t unused;
     __builtin_memcpy(&unused, object + block->slot_size - 2, 2);
-    return block->slot_size - unused;
+    /* A program that writes past the end of an array may write here: the slot stays the bound. */
+    return unused <= block->slot_size ? (size_t)(block->slot_size - unused) : 0u;
 }
 
 /* Whether an address that counting met is the start of a slot of a heap: 16-aligned, outside

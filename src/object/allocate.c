@@ -5,6 +5,7 @@
  * One slow path serves all: ask for an epoch if one is due, take a slot, collect everything if
  * there is none, ask the program's handler, give NULL.
  */
+#include "heap/guard.h"
 #include "object/object.h"
 
 #include <stdio.h>
@@ -24,6 +25,7 @@ struct request {
     struct crn_bin *bin;
     size_t bytes, align;
     bool is_sized;
+    bool has_own; /* answer: it was given blocks of its own, as all in guard mode */
 };
 
 static bool is_over_limit(const cairn_heap *heap) {
@@ -31,8 +33,25 @@ static bool is_over_limit(const cairn_heap *heap) {
     return heap->limit_bytes && used > heap->limit_bytes && heap->core.free_block_count == 0;
 }
 
-static void *try_once(cairn_heap *heap, struct crn_cache *cache, const struct request *request) {
+/* NULL: not this one, or there is no room for it. */
+static CRN_NOINLINE void *try_guarded(struct crn_cache *cache, struct request *request) {
+    const struct crn_bin *bin = request->bin;
+    if (!crn_guard_is_due(cache, bin)) return NULL;
+    struct crn_type *type = bin ? bin->type : request->type;
+    size_t bytes = request->is_sized ? request->bytes : type->size;
+    void *object = crn_cache_allocate_guarded(
+        cache, type, bytes, crn_max(request->align, type->align), request->is_sized);
+    request->has_own = object != NULL;
+    return object;
+}
+
+static void *try_once(cairn_heap *heap, struct crn_cache *cache, struct request *request) {
     if (!cache) return NULL;
+    if (CRN_UNLIKELY(crn_guard_period) && crn_guard_may_be_due(cache)) {
+        void *object = try_guarded(cache, request);
+        if (object) return object;
+    }
+    request->has_own = !request->bin;
     if (request->bin) return crn_cache_allocate(cache, request->bin);
     if (is_over_limit(heap)) return NULL;
     char *object = crn_cache_allocate_own(cache, request->type, request->bytes, request->align,
@@ -47,7 +66,7 @@ static bool must_fail(void) {
            __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED) == crn_settings.fail_allocation;
 }
 
-static void *allocate(cairn_heap *heap, const struct request *request) {
+static void *allocate(cairn_heap *heap, struct request *request) {
     struct crn_cache *cache = crn_cache_of(crn_enter(), heap);
     if (CRN_UNLIKELY(!cache || cache->unreported_bytes >= CRN_REPORT_BYTES ||
                      crn_settings.stress_collect)) {
@@ -56,6 +75,7 @@ static void *allocate(cairn_heap *heap, const struct request *request) {
     } else if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) {
         crn_hooks.poll();
     }
+    if (CRN_UNLIKELY(crn_guard_period == 1) && crn_guard_is_crowded()) crn_hooks.crowded();
     bool is_failing = must_fail();
     void *object = is_failing ? NULL : try_once(heap, cache, request);
     if (CRN_UNLIKELY(!object)) {
@@ -98,26 +118,25 @@ static void set_log_bit(void **field, void *value, void *context) {
 
 static void set_log_bits(const struct crn_block *block) {
     if (block->type->size == sizeof(void *) && block->type->is_mapped) {
-        uintptr_t a = (uintptr_t)block->base & crn_space.mask;
-        size_t words = block->used_bytes / sizeof(void *);
-        memset(cairn_runtime.log_bits + (a >> 6), 0xff, words / 8);
-        for (size_t i = words & ~(size_t)7; i < words; i++) {
-            set_log_bit((void **)(void *)block->base + i, NULL, NULL);
-        }
+        void **at = (void **)(void *)block->base, **end = at + block->used_bytes / sizeof(void *);
+        for (; at < end && (uintptr_t)at % (8 * sizeof(void *)); at++) set_log_bit(at, NULL, NULL);
+        size_t bytes = (size_t)(end - at) / 8;
+        memset(cairn_runtime.log_bits + (((uintptr_t)at & crn_space.mask) >> 6), 0xff, bytes);
+        for (at += bytes * 8; at < end; at++) set_log_bit(at, NULL, NULL);
         return;
     }
     crn_each_field(block, block->base, set_log_bit, NULL);
 }
 
 /* Returns inside the section: the caller leaves it after what must not be interrupted. */
-static void *allocate_enter(cairn_heap *heap, const struct request *request) {
+static void *allocate_enter(cairn_heap *heap, struct request *request) {
     void *object = NULL;
     for (;;) {
         object = allocate(heap, request);
         if (CRN_LIKELY(object)) break;
         if (!should_retry(heap, request->bytes)) return NULL;
     }
-    if (!request->bin) {
+    if (request->has_own) {
         struct crn_block *block = crn_block_of_start(object);
         if (block->content == CRN_EXACT) set_log_bits(block);
         crn_region_sites_forget(&block->heap->region, object, (char *)object + CRN_GRANULE);
@@ -130,8 +149,8 @@ static struct crn_bin *publish_bin(cairn_type *type, struct crn_type *known) {
     /* A finalizable object needs its entry, so its type never gets the inline path; nor does one of
      * a file that knows nothing of the room behind objects, or leaves it where nobody else does. */
     bool is_fit = ((type->field_count & CAIRN_REDZONE_FLAG_) != 0) == (crn_redzone_bytes != 0);
-    if (bin && is_fit && !known->finalize && !crn_settings.stress_collect &&
-        !crn_settings.fail_allocation) {
+    if (bin && is_fit && crn_guard_period != 1 && !known->finalize &&
+        !crn_settings.stress_collect && !crn_settings.fail_allocation) {
         __atomic_store_n(&type->bin, bin->id, __ATOMIC_RELEASE);
     }
     return bin;
@@ -213,7 +232,7 @@ static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t
     }
     char *object = allocate_enter(heap, &request);
     if (!object) return NULL;
-    if (request.bin) {
+    if (!request.has_own) {
         uint16_t unused = (uint16_t)(request.bin->slot_size - bytes);
         memcpy(object + request.bin->slot_size - 2, &unused, 2);
     }

@@ -49,6 +49,8 @@ struct crn_settings {
 extern struct crn_settings crn_settings;
 extern cairn_heap *crn_default_heap, *crn_heaps;
 
+bool crn_heap_is_alive(const cairn_heap *heap); /* made, and not destroyed */
+
 /* Makes the runtime ready and registers the thread; aborts with a clear report if it cannot. */
 void crn_start(void);
 
@@ -114,6 +116,7 @@ struct crn_thread {
     struct cairn_thread *inline_state;
     int thread_id;
     uint32_t blocking_depth;
+    bool holds_world;             /* it collects; a signal's handler may run amid that */
     size_t news_count;            /* extras told since crn_hooks.logged was last called for them */
     struct crn_extra *finalizing; /* whose finalizers it runs, the innermost first */
     struct crn_cleanup *cleaning; /* rings of cleanups that it runs, the innermost first */
@@ -197,6 +200,7 @@ struct crn_hooks {
         const cairn_heap *heap); /* a slow path handed out memory: time for an epoch? */
     void (*logged)(void);        /* a log chunk is full */
     void (*emergency)(void);     /* no memory: collect everything */
+    void (*crowded)(void);       /* no more objects can be guarded: collect, if it is time */
     void (*poll)(void);          /* stand still if a stop is wanted */
     void (*gate)(void);          /* wait until the fork that has closed the gate is over */
     bool (*start)(void);         /* once, under the start lock */
@@ -207,6 +211,9 @@ struct crn_hooks {
     void (*search)(struct crn_search *search);
 };
 extern const struct crn_hooks crn_hooks;
+
+/* What safety/ provides. */
+bool crn_listen_for_faults(void); /* false if it cannot */
 
 /* At the entry of a slow path, and behind each of its safepoints. */
 CRN_INLINE void crn_gate_pass(void) {

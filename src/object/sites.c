@@ -67,9 +67,14 @@ void cairn_site_note_(void *object, struct cairn_site *site) {
 }
 
 struct crn_place crn_site_of(const void *object) {
-    struct crn_place place = {NULL, NULL, 0, 0};
     struct crn_block *block = crn_block_of_interior(object);
-    const uint32_t *note = block ? crn_region_site(&block->heap->region, object, false) : NULL;
+    return block ? crn_site_noted(&block->heap->region, object)
+                 : (struct crn_place){NULL, NULL, 0, 0};
+}
+
+struct crn_place crn_site_noted(struct crn_region *region, const void *object) {
+    struct crn_place place = {NULL, NULL, 0, 0};
+    const uint32_t *note = crn_region_site(region, object, false);
     struct cairn_site *const *known = __atomic_load_n(&sites, __ATOMIC_ACQUIRE);
     uint32_t number = note && known ? *note & (SITES_MAX - 1) : 0;
     if (!number) return place;

@@ -16,6 +16,9 @@ struct crn_place {
 /* Of the object that starts here. */
 struct crn_place crn_site_of(const void *object);
 
+/* Of what started there last, dead or alive. */
+struct crn_place crn_site_noted(struct crn_region *region, const void *object);
+
 /* "file:line in function, by thread 3", or why that is not known. */
 void crn_place_describe(const struct crn_place *place, char *text, size_t bytes);
 

@@ -3,6 +3,7 @@
  * The first call: settings from the environment, the address space, the default heap; and heaps.
  */
 #include "base/report.h"
+#include "heap/guard.h"
 #include "object/object.h"
 #include "os/stack.h"
 
@@ -70,8 +71,11 @@ static bool read_flag(const char *name, bool fallback) {
     return text[0] == '1';
 }
 
+/* A privileged program (set-user-ID and its like) takes no file, no policy and no helper from who
+ * calls it. */
 static void read_report_settings(void) {
     static const char *const policies[] = {"abort", "log", "callback"};
+    if (crn_os_is_privileged()) return;
     const char *file = getenv("CAIRN_REPORT"), *policy = getenv("CAIRN_POLICY");
     CAIRN_REQUIRE(!file || crn_report_to_file(file), "CAIRN_REPORT=%s cannot be written to", file);
     unsigned chosen = 0;
@@ -115,8 +119,10 @@ static void read_environment(void) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,
                       "CAIRN_PLAN=%s is not in this release; say counted", plan);
     }
-    CAIRN_REQUIRE(!getenv("CAIRN_GUARD") || strcmp(getenv("CAIRN_GUARD"), "0") == 0,
-                  "CAIRN_GUARD: guard mode is not in this release");
+    const char *guard = getenv("CAIRN_GUARD");
+    if (guard && strcmp(guard, "0") != 0) {
+        crn_guard_init(read_count("CAIRN_GUARD", "1000", UINT32_MAX / 2));
+    }
 }
 
 /* ---- Heaps
@@ -161,6 +167,7 @@ void crn_start(void) {
         crn_heaps = heap;
         crn_default_heap = heap;
         CAIRN_REQUIRE(crn_hooks.start(), "cannot start: no memory for the collector");
+        CAIRN_REQUIRE(!crn_guard_period || crn_listen_for_faults(), "cannot listen for faults");
         __atomic_store_n(&is_started, true, __ATOMIC_RELEASE);
     }
     crn_lock_release(&start_lock);
@@ -169,6 +176,7 @@ void crn_start(void) {
         CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
     }
     cairn_section_leave_();
+    if (is_first && crn_guard_period) crn_os_trace_prepare();
     if (is_first) crn_hooks.started();
 }
 
@@ -202,6 +210,14 @@ cairn_heap *cairn_heap_of(const void *address) {
     if (!crn_default_heap) return NULL; /* the tables are not there before the first call */
     struct crn_block *block = crn_block_of_interior(address);
     return block ? (cairn_heap *)block->heap : NULL;
+}
+
+bool crn_heap_is_alive(const cairn_heap *heap) {
+    crn_lock_acquire(&start_lock);
+    const cairn_heap *at = crn_heaps;
+    while (at && at != heap) at = at->next;
+    crn_lock_release(&start_lock);
+    return at != NULL;
 }
 
 void crn_heap_unlink(cairn_heap *heap) {

@@ -73,6 +73,10 @@ struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
     while (*at && (*at)->heap != &heap->core) at = &(*at)->next;
     struct crn_cache *cache = *at;
     if (!cache) {
+        if (CRN_UNLIKELY(!crn_heap_is_alive(heap))) {
+            crn_leave();
+            crn_fail("an allocation names a heap at %p, where none lives", (void *)heap);
+        }
         cache = crn_meta_alloc(sizeof(*cache));
         if (!cache || !crn_cache_init(cache, &heap->core)) return NULL;
         *at = cache;

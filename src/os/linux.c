@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -71,6 +72,46 @@ bool crn_os_commit(void *address, size_t bytes) {
 void crn_os_decommit(void *address, size_t bytes) {
     madvise(address, bytes, MADV_DONTNEED);
     mprotect(address, bytes, PROT_NONE);
+}
+
+void crn_os_protect(void *address, size_t bytes) {
+    mprotect(address, bytes, PROT_NONE);
+}
+
+bool crn_os_is_privileged(void) {
+    return getauxval(AT_SECURE) != 0;
+}
+
+size_t crn_os_page_bytes(void) {
+    static size_t bytes; /* atomic */
+    size_t known = __atomic_load_n(&bytes, __ATOMIC_RELAXED);
+    if (known) return known;
+    known = (size_t)sysconf(_SC_PAGESIZE);
+    __atomic_store_n(&bytes, known, __ATOMIC_RELAXED);
+    return known;
+}
+
+size_t crn_os_mappings_max(void) {
+    char text[32] = "";
+    size_t most = 65530; /* where the system does not say */
+    int file = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return most;
+    ssize_t length = read(file, text, sizeof(text) - 1);
+    close(file);
+    if (length > 0) sscanf(text, "%zu", &most);
+    return most;
+}
+
+size_t crn_os_mappings_now(void) {
+    char text[4096];
+    size_t lines = 0;
+    int file = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    for (long got; (got = syscall(SYS_read, file, text, sizeof(text))) > 0;) {
+        for (long i = 0; i < got; i++) lines += text[i] == '\n';
+    }
+    syscall(SYS_close, file);
+    return lines;
 }
 
 void crn_os_purge(void *address, size_t bytes) {

@@ -38,11 +38,16 @@ static int next_character(struct reader *reader) {
     return (unsigned char)reader->buffer[reader->at++];
 }
 
-/* A hexadecimal number and the character behind it. */
+static int peek_character(struct reader *reader) {
+    int c = next_character(reader);
+    if (c >= 0) reader->at--;
+    return c;
+}
+
+/* A hexadecimal number, whose first character is in `c`, and the character behind it. */
 static uintptr_t read_number(struct reader *reader, int *c) {
     uintptr_t value = 0;
-    for (;;) {
-        *c = next_character(reader);
+    for (;; *c = next_character(reader)) {
         int digit = *c >= '0' && *c <= '9' ? *c - '0' : *c >= 'a' && *c <= 'f' ? *c - 'a' + 10 : -1;
         if (digit < 0) return value;
         value = value << 4 | (uintptr_t)digit;
@@ -59,9 +64,10 @@ static void skip_words(struct reader *reader, int *c, int count) {
 
 /* "low-high perms offset device inode   path" */
 static bool read_mapping(struct reader *reader, struct crn_mapping *mapping) {
-    int c;
+    int c = next_character(reader);
     mapping->low = read_number(reader, &c);
     if (c != '-') return false;
+    c = next_character(reader);
     mapping->high = read_number(reader, &c);
     mapping->is_readable = next_character(reader) == 'r';
     mapping->is_writable = next_character(reader) == 'w';
@@ -71,7 +77,7 @@ static bool read_mapping(struct reader *reader, struct crn_mapping *mapping) {
     mapping->is_ours = false;
     c = next_character(reader);
     while (c == ' ') c = next_character(reader);
-    mapping->offset = read_number(reader, &c); /* less its first digit, a padding zero */
+    mapping->offset = read_number(reader, &c);
     skip_words(reader, &c, 2);
     size_t length = 0;
     while (c >= 0 && c != '\n') {
@@ -89,7 +95,10 @@ static bool read_mapping(struct reader *reader, struct crn_mapping *mapping) {
 /* The lines "Key: value" behind a mapping's own; the last of them is "VmFlags: rd wr ... nh". */
 static void read_flags(struct reader *reader, struct crn_mapping *mapping) {
     static const char wanted[] = "VmFlags:";
+    /* Where the kernel tells no flags the next mapping's line follows: given back. */
     for (bool is_last = false; !is_last;) {
+        int first = peek_character(reader);
+        if (first < 'A' || first > 'Z') return;
         size_t matched = 0;
         int c = next_character(reader), before = 0;
         is_last = true;
@@ -138,7 +147,8 @@ struct module_search {
 
 static bool look_for_module(const struct crn_mapping *mapping, void *context) {
     struct module_search *search = context;
-    if (mapping->offset == 0) {
+    /* Linkers may map the first page twice. */
+    if (mapping->offset == 0 && strcmp(search->base_path, mapping->path) != 0) {
         search->base = mapping->low;
         memcpy(search->base_path, mapping->path, sizeof(search->base_path));
     }

@@ -18,8 +18,13 @@ void *crn_os_reserve_zero(size_t bytes);
 void *crn_os_map(size_t bytes);
 bool crn_os_commit(void *address, size_t bytes);   /* make writable */
 void crn_os_decommit(void *address, size_t bytes); /* give the pages back; reads no more */
-void crn_os_purge(void *address, size_t bytes);    /* give the pages back; stays writable, zero */
-void crn_os_release(void *address, size_t bytes);  /* unmap */
+void crn_os_protect(void *address, size_t bytes);  /* no access; the contents stay */
+size_t crn_os_page_bytes(void);
+bool crn_os_is_privileged(void);  /* more than who started the process */
+size_t crn_os_mappings_now(void); /* that this process has; 0: the system does not say */
+size_t crn_os_mappings_max(void); /* that a process may have */
+void crn_os_purge(void *address, size_t bytes);   /* give the pages back; stays writable, zero */
+void crn_os_release(void *address, size_t bytes); /* unmap */
 /* Where it pays: asks for huge pages, if they are to be used at all. Usual are they where the
  * system gives them to who does not ask: elsewhere clearing them may cost more than they save. */
 void crn_os_huge(void *address, size_t bytes);

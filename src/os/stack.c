@@ -11,10 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -70,6 +71,13 @@ static bool take_from(struct crn_trace *trace, void *const *seen, int count, uin
     return false;
 }
 
+void crn_os_trace_prepare(void) {
+    static bool is_prepared; /* atomic */
+    if (__atomic_exchange_n(&is_prepared, true, __ATOMIC_RELAXED)) return;
+    void *frame;
+    if (backtrace && !crn_os_has_thread_sanitizer()) backtrace(&frame, 1);
+}
+
 CRN_NOINLINE void crn_os_trace(struct crn_trace *trace, const void *first, const void *context,
                                const char *stack_low, const char *stack_high) {
     uintptr_t wanted = context ? crn_os_context_program_counter(context) : (uintptr_t)first;
@@ -104,51 +112,126 @@ void crn_os_use_symbolizer(const char *path) {
     snprintf(symbolizer, sizeof(symbolizer), "%s", strcmp(path, "0") == 0 ? "" : path);
 }
 
-/* Not through libc: Cairn stands in front of these calls, and this thread may be about to abort. */
-static ssize_t read_some(int file, char *bytes, size_t count) {
-    long got;
-    do got = syscall(SYS_read, file, bytes, count);
-    while (got < 0 && errno == EINTR);
-    return (ssize_t)got;
+/* On no stack: a report from a fault may stand on a small one. */
+struct naming {
+    struct {
+        struct crn_module module;
+        bool is_known;
+    } names[CRN_FRAMES_MAX];
+    char offsets[CRN_FRAMES_MAX][24], answer[8192], helper[PATH_MAX];
+    _Alignas(16) char stack[16 * 1024]; /* of the helper before it is one */
+};
+
+/* As execvp would find it. Not by posix_spawn, which allocates: the report may come from inside
+ * malloc. */
+static bool find_helper(char *path) {
+    const char *at = strchr(symbolizer, '/') ? NULL : getenv("PATH");
+    if (!at) at = "";
+    for (;;) {
+        size_t length = strcspn(at, ":");
+        bool fits = length + strlen(symbolizer) + 2 <= PATH_MAX;
+        if (fits) {
+            memcpy(path, at, length);
+            path[length] = 0;
+            if (length) strcat(path, "/");
+            strcat(path, symbolizer);
+            if (access(path, X_OK) == 0) return true;
+        }
+        if (!at[length]) return false;
+        at += length + 1;
+    }
 }
 
-static void wait_for(pid_t child) {
+struct helper_start {
+    const char *path;
+    char *const *arguments;
+    int output;
+};
+
+/* Shares the program's memory, on a stack of its own, until it has become the helper: system calls
+ * only. */
+static CRN_NO_SANITIZE int become_helper(void *argument) {
+    const struct helper_start *start = argument;
+    uint64_t none[16] = {0};
+    int nowhere = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_WRONLY, 0);
+    if (start->output == STDOUT_FILENO)
+        syscall(SYS_fcntl, start->output, F_SETFD, 0);
+    else
+        syscall(SYS_dup3, start->output, STDOUT_FILENO, 0);
+    syscall(SYS_dup3, nowhere, STDERR_FILENO, 0);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, none, NULL, (size_t)8);
+    syscall(SYS_execve, start->path, start->arguments, environ);
+    syscall(SYS_exit_group, 127);
+    return 127;
+}
+
+/* No signal of the program's is handled by the child, which would do it in the program's memory. */
+static pid_t start_helper(struct helper_start *start, char *stack_high) {
+    uint64_t all[16], before[16];
+    memset(all, 0xff, sizeof(all));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, all, before, (size_t)8);
+    pid_t child = clone(become_helper, stack_high, CLONE_VM | CLONE_VFORK | SIGCHLD, start);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, before, NULL, (size_t)8);
+    return child;
+}
+
+/* Reads so many lines, or what comes within the time. Not through libc, for Cairn stands in front
+ * of these calls and this thread may be about to abort. */
+static size_t read_lines(int file, unsigned count, uint64_t until_ns, char *answer, size_t bytes) {
+    size_t length = 0;
+    while (count > 0 && length < bytes - 1) {
+        uint64_t now = crn_os_now_ns();
+        struct pollfd wanted = {.fd = file, .events = POLLIN};
+        struct timespec left = {0, 0};
+        if (now < until_ns) {
+            left.tv_sec = (time_t)((until_ns - now) / 1000000000u);
+            left.tv_nsec = (long)((until_ns - now) % 1000000000u);
+        }
+        long ready = syscall(SYS_ppoll, &wanted, 1L, &left, NULL, 0L);
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready <= 0) break;
+        long got = syscall(SYS_read, file, answer + length, bytes - 1 - length);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        for (long i = 0; i < got; i++) count -= count > 0 && answer[length + (size_t)i] == '\n';
+        length += (size_t)got;
+    }
+    answer[length] = 0;
+    return length;
+}
+
+enum { HELPER_NS = 2000000000 };
+
+/* Whoever has said all may go; who has not by then must. */
+static void end_helper(pid_t child, uint64_t until_ns) {
+    for (;;) {
+        long ended = syscall(SYS_wait4, child, NULL, WNOHANG, NULL);
+        if (ended == child || (ended < 0 && errno != EINTR)) return;
+        if (crn_os_now_ns() > until_ns) break;
+        crn_os_sleep_ns(1000000);
+    }
+    syscall(SYS_kill, child, SIGKILL);
     while (syscall(SYS_wait4, child, NULL, 0, NULL) < 0 && errno == EINTR) {}
 }
 
 /* Runs the helper on a file's addresses; returns how much it wrote. */
-static size_t ask_helper(const char *path, char offsets[][24], unsigned count, char *answer,
-                         size_t bytes) {
+static size_t ask_helper(struct naming *naming, const char *path, unsigned count) {
     int ends[2];
-    if (!symbolizer[0] || getauxval(AT_SECURE) || pipe2(ends, O_CLOEXEC) != 0) return 0;
-    char *arguments[5 + CRN_FRAMES_MAX + 1] = {symbolizer, (char[]){"-fpC"}, (char[]){"-e"},
+    if (!symbolizer[0] || crn_os_is_privileged() || !find_helper(naming->helper)) return 0;
+    if (pipe2(ends, O_CLOEXEC) != 0) return 0;
+    char *arguments[4 + CRN_FRAMES_MAX + 1] = {symbolizer, (char[]){"-fpC"}, (char[]){"-e"},
                                                (char *)(uintptr_t)path};
-    for (unsigned i = 0; i < count; i++) arguments[4 + i] = offsets[i];
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawnattr_init(&attributes);
-    sigset_t none;
-    sigemptyset(&none);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    pid_t child;
-    bool is_running =
-        posix_spawnp(&child, symbolizer, &actions, &attributes, arguments, environ) == 0;
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
+    for (unsigned i = 0; i < count; i++) arguments[4 + i] = naming->offsets[i];
+    uint64_t until_ns = crn_os_now_ns() + HELPER_NS;
+    struct helper_start start = {naming->helper, arguments, ends[1]};
+    pid_t child = start_helper(&start, naming->stack + sizeof(naming->stack));
     syscall(SYS_close, ends[1]);
     size_t length = 0;
-    while (is_running && length < bytes - 1) {
-        ssize_t got = read_some(ends[0], answer + length, bytes - 1 - length);
-        if (got <= 0) break;
-        length += (size_t)got;
+    if (child > 0) {
+        length = read_lines(ends[0], count, until_ns, naming->answer, sizeof(naming->answer));
     }
     syscall(SYS_close, ends[0]);
-    if (is_running) wait_for(child);
-    answer[length] = 0;
+    if (child > 0) end_helper(child, until_ns);
     return length;
 }
 
@@ -156,15 +239,6 @@ static const char *base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
-
-/* On no stack: a report from a fault may stand on a small one. */
-struct naming {
-    struct {
-        struct crn_module module;
-        bool is_known;
-    } names[CRN_FRAMES_MAX];
-    char offsets[CRN_FRAMES_MAX][24], answer[8192];
-};
 
 /* What the helper adds where it does not know a line, or knows more than that. */
 static void cut_noise(char *line) {
@@ -190,8 +264,7 @@ static void name_in_file(struct naming *naming, const struct crn_trace *trace, u
                  (unsigned long)(module->offset - is_return));
         of[count++] = i;
     }
-    size_t length =
-        ask_helper(path, naming->offsets, count, naming->answer, sizeof(naming->answer));
+    size_t length = ask_helper(naming, path, count);
     char *line = length ? naming->answer : NULL;
     for (unsigned i = 0; i < count; i++) {
         char *end = line ? strchr(line, '\n') : NULL;

@@ -23,6 +23,10 @@ struct crn_trace {
 void crn_os_trace(struct crn_trace *trace, const void *first, const void *context,
                   const char *stack_low, const char *stack_high);
 
+/* What the unwinder needs is loaded now and not in a report, which may come from inside malloc. In
+ * no section, with no lock held. */
+void crn_os_trace_prepare(void);
+
 /* A helper that names places in the program, addr2line if nothing else is said: "0" for none. */
 void crn_os_use_symbolizer(const char *path);
 

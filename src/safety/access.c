@@ -8,8 +8,6 @@
  */
 #include "safety/look.h"
 
-#include <cairn/instrumented.h>
-
 /* ---- Reports ------------------------------------------------------------------------------------
  */
 
@@ -25,6 +23,7 @@ static void add_access(struct crn_report *report, const struct crn_access *acces
 
 static void report_bounds(const struct crn_access *access, const struct look *look,
                           const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_OUT_OF_BOUNDS, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_OUT_OF_BOUNDS);
     size_t offset = (size_t)((const char *)access->address - look->object);
     size_t used = crn_object_used(look->block, look->object);
@@ -46,6 +45,7 @@ static void report_death(const struct crn_access *access, const struct crn_call 
     const struct crn_block *block = crn_block_of_interior(access->address);
     bool is_slot = block && (const char *)access->address >= block->base &&
                    (const char *)access->address < block->end;
+    if (crn_is_told(CAIRN_VIOLATION_USE_AFTER_DEATH, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_USE_AFTER_DEATH);
     if (is_slot)
         crn_report_line(report, "what",
@@ -86,9 +86,13 @@ bool cairn_is_accessible_(const void *address, size_t bytes) {
     uint64_t deaths = __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
     struct extent extent;
     if (CRN_UNLIKELY(!extent_with(address, bytes, &extent))) return false;
+    /* A signal's handler may come in between. */
+    cairn_thread.seen_bytes = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     cairn_thread.seen_inverted = ~(uintptr_t)extent.object;
-    cairn_thread.seen_bytes = extent.used;
     cairn_thread.seen_deaths = deaths;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    cairn_thread.seen_bytes = extent.used;
     return true;
 }
 

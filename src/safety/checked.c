@@ -14,8 +14,15 @@
 /* What a look found is reported; the caller goes on as unchecked where that is the policy. */
 static void report_no_object(const char *verb, const void *address, const struct look *look,
                              const struct crn_call *call) {
-    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_NOT_AN_OBJECT);
-    if (look->object) {
+    const char *ended = look->object ? NULL : crn_space_was_heap(address);
+    cairn_violation violation =
+        ended ? CAIRN_VIOLATION_USE_AFTER_DEATH : CAIRN_VIOLATION_NOT_AN_OBJECT;
+    if (crn_is_told(violation, call)) return;
+    struct crn_report *report = crn_report_begin(violation);
+    if (ended) {
+        crn_report_line(report, "what", "%s %p, in heap %s, which was destroyed", verb, address,
+                        ended);
+    } else if (look->object) {
         crn_report_line(report, "what", "%s %p, %zu bytes into the %s at %p", verb, address,
                         (size_t)((const char *)address - look->object), look->block->type->name,
                         (void *)look->object);
@@ -28,8 +35,9 @@ static void report_no_object(const char *verb, const void *address, const struct
     if (look->object) crn_scene_object(scene, look->object, look->block);
     if (!look->object) crn_scene_holders(scene, address, 1, NULL);
     crn_scene_close(
-        scene, look->object
-                   ? "a reference is to the start of an object; keep an index beside it"
+        scene, look->object ? "a reference is to the start of an object; keep an index beside it"
+               : ended
+                   ? "no pointer into a heap may be used after cairn_heap_destroy"
                    : "it was reclaimed while a pointer to it was where Cairn cannot look, or the "
                      "pointer is wrong; CAIRN_VERIFY=1 finds stores that nobody was told of");
     crn_report_end(report);
@@ -65,6 +73,7 @@ void *cairn_check_value_(void *value, const char *file, const char *function, in
 /* ---- Stores ---- */
 
 static void report_undeclared(void **field, const struct look *owner, const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_UNDECLARED_FIELD, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_UNDECLARED_FIELD);
     size_t offset = (size_t)((char *)field - owner->object);
     crn_report_line(
@@ -81,6 +90,7 @@ static void report_undeclared(void **field, const struct look *owner, const stru
 
 static void report_crossing(const struct look *owner, const struct look *target,
                             const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_CROSSES_HEAPS, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_CROSSES_HEAPS);
     crn_report_line(report, "what", "a %s of heap %s is to refer to a %s of heap %s",
                     owner->block->type->name, owner->block->heap->name, target->block->type->name,
@@ -94,6 +104,7 @@ static void report_crossing(const struct look *owner, const struct look *target,
 
 static void report_bounds(const char *verb, const struct look *look, const void *low, size_t bytes,
                           const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_OUT_OF_BOUNDS, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_OUT_OF_BOUNDS);
     size_t offset = (size_t)((const char *)low - look->object);
     crn_report_line(report, "what",
@@ -169,6 +180,7 @@ void cairn_check_store_(void **field, void *value, const char *file, const char 
 
 static void report_index(const struct look *look, size_t offset, size_t index, size_t length,
                          size_t element_bytes, const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_OUT_OF_BOUNDS, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_OUT_OF_BOUNDS);
     crn_report_line(report, "what",
                     "element %td of %zu, of %zu bytes each, from offset %zu of the %s at %p",
@@ -245,6 +257,7 @@ void cairn_check_copy_(const void *dst, const void *src, size_t count, size_t el
 
 static void report_plain_store(const void *low, size_t bytes, const struct look *look, void **field,
                                const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_PLAIN_COPY, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_PLAIN_COPY);
     size_t offset = (size_t)((const char *)field - look->object);
     crn_report_line(
@@ -292,32 +305,31 @@ CRN_INLINE void check_read(const void *from, size_t bytes, const struct crn_call
     if (CRN_UNLIKELY(!block_with(from, bytes))) check_range(from, bytes, "a read of", call);
 }
 
-void *cairn_check_memcpy_(void *to, const void *from, size_t bytes, const char *file,
-                          const char *function, int line) {
+void *cairn_check_memcpy_(const char *file, const char *function, int line, void *to,
+                          const void *from, size_t bytes) {
     struct crn_call call = CRN_CALL_HERE();
     check_read(from, bytes, &call);
     check_write(to, bytes, &call);
     return memcpy(to, from, bytes);
 }
 
-void *cairn_check_memmove_(void *to, const void *from, size_t bytes, const char *file,
-                           const char *function, int line) {
+void *cairn_check_memmove_(const char *file, const char *function, int line, void *to,
+                           const void *from, size_t bytes) {
     struct crn_call call = CRN_CALL_HERE();
     check_read(from, bytes, &call);
     check_write(to, bytes, &call);
     return memmove(to, from, bytes);
 }
 
-void *cairn_check_memset_(void *to, int value, size_t bytes, const char *file, const char *function,
-                          int line) {
+void *cairn_check_memset_(const char *file, const char *function, int line, void *to, int value,
+                          size_t bytes) {
     struct crn_call call = CRN_CALL_HERE();
     check_write(to, bytes, &call);
     return memset(to, value, bytes);
 }
 
-void cairn_check_qsort_(void *array, size_t count, size_t element_bytes,
-                        int (*compare)(const void *, const void *), const char *file,
-                        const char *function, int line) {
+void cairn_check_qsort_(const char *file, const char *function, int line, void *array, size_t count,
+                        size_t element_bytes, int (*compare)(const void *, const void *)) {
     struct crn_call call = CRN_CALL_HERE();
     size_t bytes;
     if (__builtin_mul_overflow(count, element_bytes, &bytes)) bytes = SIZE_MAX;

@@ -10,6 +10,8 @@
  *
  * Every report comes after the last lock and section: its handler may leave with longjmp.
  */
+#include "heap/guard.h"
+#include "os/stack.h"
 #include "safety/safety.h"
 
 #include <string.h>
@@ -94,12 +96,23 @@ static void finish(const struct deletion *deletion, char *tombstone) {
     crn_extras_unlock(shard);
     crn_leave();
     empty_object(deletion->block, deletion->object);
+    if (CRN_UNLIKELY(deletion->block->is_guarded)) {
+        crn_enter();
+        crn_guard_seal(deletion->block);
+        crn_leave();
+    }
     crn_finalizers_signal();
+}
+
+/* Of the first deletion. */
+static CRN_NOINLINE void prepare(void) {
+    crn_os_trace_prepare();
 }
 
 /* Returns the tombstone; NULL if nothing was deleted and the program goes on. */
 static char *delete_object(void *pointer, const struct crn_call *call) {
     struct deletion deletion = {NULL, NULL, false};
+    if (CRN_UNLIKELY(!crn_graveyard_is_open())) prepare();
     crn_enter();
     bool is_open = crn_graveyard_open();
     enum outcome outcome = is_open ? claim(pointer, &deletion) : NO_MEMORY;

@@ -81,7 +81,7 @@ void crn_scene_object(struct crn_scene *scene, const void *object, const struct 
     crn_report_line(scene->report, "object", "%p, a %s of %zu bytes in heap %s, count %u", object,
                     block->type->name, bytes, block->heap->name, count_of(object));
     add_object(scene, object, block->type->name, bytes, block->heap->name);
-    struct crn_place place = crn_site_of(object);
+    struct crn_place place = crn_site_noted(&block->heap->region, object);
     add_place(scene, &place);
 }
 
@@ -127,6 +127,14 @@ void crn_scene_holders(struct crn_scene *scene, const void *low, size_t bytes,
     if (!scene->is_mapped) return;
     struct crn_search *search = &scene->search;
     memset(search, 0, sizeof(*search));
+    /* The handler of a signal that came amid the runtime's own work does not stop the world. */
+    const struct crn_thread *self = crn_self();
+    if (scene->call.was_in_section || cairn_thread.no_stop || (self && self->holds_world)) {
+        crn_report_line(scene->report, "still held by",
+                        "not looked for, in the middle of Cairn's "
+                        "own work");
+        return;
+    }
     search->stack_from = stack_from(&scene->call);
     if (grave) {
         struct crn_block *block;

@@ -36,7 +36,7 @@ static uint64_t last_number; /* atomic */
 static bool open_locked(void) {
     if (!crn_space.graveyard) return false;
     if (!records) records = crn_meta_alloc(RECORDS * sizeof(*records));
-    if (!records || !crn_report_init()) return false;
+    if (!records || !crn_listen_for_faults()) return false;
     half_bytes = crn_space.grave_bytes;
     /* Release: who sees the graveyard sees its size and its records. */
     __atomic_store_n(&graveyard, crn_space.graveyard, __ATOMIC_RELEASE);
@@ -49,6 +49,10 @@ bool crn_graveyard_open(void) {
     bool is_open = graveyard || open_locked();
     crn_lock_release(&graves_lock);
     return is_open;
+}
+
+bool crn_graveyard_is_open(void) {
+    return __atomic_load_n(&graveyard, __ATOMIC_ACQUIRE) != NULL;
 }
 
 bool crn_graveyard_has(const void *address) {

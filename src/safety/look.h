@@ -29,7 +29,8 @@ CRN_INLINE struct look look_at(const void *address) {
     } else if (crn_space_is_tombstone(address)) {
         look.verdict = DELETED;
     } else {
-        look.verdict = crn_space_is_reserved(address) ? NO_OBJECT : OUTSIDE;
+        bool is_ours = crn_space_is_reserved(address) || crn_space_was_heap(address);
+        look.verdict = is_ours ? NO_OBJECT : OUTSIDE;
     }
     return look;
 }

@@ -25,6 +25,7 @@ struct crn_grave {
 bool crn_graveyard_open(void); /* false without address space or memory */
 /* The object's tombstone. `position` is filled in. The graveyard is open. */
 char *crn_graveyard_bury(struct crn_grave *grave);
+bool crn_graveyard_is_open(void);
 bool crn_graveyard_has(const void *address);
 char *crn_graveyard_of_field(char *tombstone); /* from a variable's to the same for fields */
 /* The addresses that stand for the object of a grave, in each half. */
@@ -42,10 +43,11 @@ struct crn_call {
     const void *returns_to; /* into the program */
     const char *frame;      /* where the program's part of the stack begins */
     const void *context;    /* of a fault, or NULL */
+    bool was_in_section;    /* of the runtime, when the fault came */
 };
 /* In what the program calls, with these parameters. */
 #define CRN_CALL_HERE()                                                                            \
-    { file, function, line, __builtin_return_address(0), __builtin_dwarf_cfa(), NULL }
+    { file, function, line, __builtin_return_address(0), __builtin_dwarf_cfa(), NULL, false }
 
 /* An access that is not allowed. */
 struct crn_access {
@@ -53,6 +55,12 @@ struct crn_access {
     const void *address;
     size_t bytes; /* 0: not known */
 };
+
+/* Whether this place has been told of, and that is enough; a fault always is a report. */
+CRN_INLINE bool crn_is_told(cairn_violation violation, const struct crn_call *call) {
+    return !call->context &&
+           crn_report_is_told(violation, call->file, call->line, call->returns_to);
+}
 
 /* describe.c: lines that many reports have. Those of one report stand in one scene. */
 struct crn_scene;
@@ -75,8 +83,6 @@ void crn_report_double_delete(const void *pointer, const char *type, const struc
 /* Of what is no object: `start`, if not NULL, is that of the object that it lies in. */
 void crn_report_bad_delete(const void *pointer, const char *start, const struct crn_block *block,
                            const struct crn_call *call);
-bool crn_report_init(void); /* listens for faults */
-
 /* checked.c: a store past the barrier, into a range within one object; reports if it hits a
  * declared reference. */
 void crn_check_plain_store(const void *low, size_t bytes, const struct crn_call *call);

@@ -159,7 +159,37 @@ static size_t sites_bytes(const struct crn_region *region) {
     return (size_t)(region->end - region->base) / CRN_GRANULE * sizeof(uint32_t);
 }
 
-void crn_region_deinit(struct crn_region *region) {
+/* The last heaps that ended. Where address space is limited none is kept. */
+enum { ENDED_MAX = 16, ENDED_NAME_BYTES = 32 };
+static struct ended {
+    char *low, *high; /* atomic */
+    char name[ENDED_NAME_BYTES];
+} ended[ENDED_MAX];
+static unsigned ended_count; /* under the space lock */
+
+static void keep_addresses_locked(const struct crn_region *region, const char *name) {
+    struct ended *place = &ended[ended_count++ % ENDED_MAX];
+    char *low = place->low, *high = place->high;
+    __atomic_store_n(&place->low, NULL, __ATOMIC_RELAXED);
+    if (low) crn_os_release(low, (size_t)(high - low));
+    __atomic_store_n(&place->high, region->end, __ATOMIC_RELAXED);
+    size_t length = strnlen(name, ENDED_NAME_BYTES - 1);
+    memcpy(place->name, name, length);
+    place->name[length] = 0;
+    __atomic_store_n(&place->low, region->base, __ATOMIC_RELEASE);
+}
+
+const char *crn_space_was_heap(const void *address) {
+    const char *a = address;
+    for (size_t i = 0; i < ENDED_MAX; i++) {
+        const char *low = __atomic_load_n(&ended[i].low, __ATOMIC_ACQUIRE);
+        const char *high = __atomic_load_n(&ended[i].high, __ATOMIC_RELAXED);
+        if (low && a >= low && a < high) return ended[i].name;
+    }
+    return NULL;
+}
+
+void crn_region_deinit(struct crn_region *region, const char *name) {
     size_t base_index = (uintptr_t)region->base >> CRN_SEGMENT_SHIFT;
     for (size_t i = 0; i < region->segment_count; i++) {
         if (region->is_taken[i])
@@ -170,8 +200,10 @@ void crn_region_deinit(struct crn_region *region) {
     for (size_t i = 0; i < REGION_MAX; i++) {
         if (regions[i] == region) regions[i] = NULL;
     }
+    bool is_limited = crn_os_address_limit() != SIZE_MAX;
+    if (!is_limited) keep_addresses_locked(region, name);
     crn_lock_release(&space_lock);
-    crn_os_release(region->base, (size_t)(region->end - region->base));
+    if (is_limited) crn_os_release(region->base, (size_t)(region->end - region->base));
     crn_os_release(region->is_taken, region->segment_count * 5 + 8);
     if (region->sites) crn_os_release(region->sites, sites_bytes(region));
 }
@@ -233,6 +265,10 @@ char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_seg
     crn_lock_acquire(&space_lock);
     char *segment = NULL;
     size_t first = find_free(region, count);
+    if (first == SIZE_MAX && crn_space.reuses_late) {
+        region->search_from = 0;
+        first = find_free(region, count);
+    }
     if (first == SIZE_MAX) goto unlock;
     char *at = region->base + (first << CRN_SEGMENT_SHIFT);
     size_t bytes = count << CRN_SEGMENT_SHIFT;
@@ -269,7 +305,7 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
         crn_os_purge(region->sites + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
                      bytes / CRN_GRANULE * sizeof(uint32_t));
     }
-    if (first < region->search_from) region->search_from = first;
+    if (first < region->search_from && !crn_space.reuses_late) region->search_from = first;
     __atomic_store_n(&region->committed_count, region->committed_count - count, __ATOMIC_RELAXED);
     crn_lock_release(&space_lock);
 }

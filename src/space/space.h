@@ -43,9 +43,10 @@ _Static_assert(CRN_SEGMENT_BLOCKS * 128 == CRN_TABLE_BYTES >> CRN_GRANULE_SHIFT,
 
 enum crn_segment_kind {
     CRN_SEGMENT_NONE = 0,
-    CRN_SEGMENT_BLOCKY, /* a header, descriptors, blocks */
-    CRN_SEGMENT_LARGE,  /* a header, one descriptor, one object */
-    CRN_SEGMENT_BODY,   /* the middle of a large object */
+    CRN_SEGMENT_BLOCKY,  /* a header, descriptors, blocks */
+    CRN_SEGMENT_LARGE,   /* a header, one descriptor, one object */
+    CRN_SEGMENT_BODY,    /* the middle of a large object */
+    CRN_SEGMENT_GUARDED, /* like a blocky one; its blocks are objects of guard mode */
 };
 
 struct crn_region {
@@ -66,6 +67,7 @@ struct crn_space {
     char *graveyard;    /* never mapped; tombstones point here, see safety/; NULL: no room */
     size_t grave_bytes; /* of each of its halves */
     uintptr_t mask;     /* == cairn_runtime.log_mask */
+    bool reuses_late;   /* addresses are not used again until there are no others */
 };
 extern struct crn_space crn_space;
 
@@ -75,7 +77,10 @@ CRN_INLINE size_t crn_region_committed(const struct crn_region *region) {
 
 bool crn_space_init(void);
 bool crn_region_init(struct crn_region *region, size_t bytes);
-void crn_region_deinit(struct crn_region *region);
+/* Its addresses stay reserved for a while, without access: who comes to them is told of `name`. */
+void crn_region_deinit(struct crn_region *region, const char *name);
+/* The name of the heap that the address was in until it ended; else NULL. Takes no lock. */
+const char *crn_space_was_heap(const void *address);
 /* Whether the address lies in a region, in use or not. O(regions); takes no lock: call it in a
  * stop.
  */

@@ -17,7 +17,7 @@ static int set_up(void **state) {
 }
 static int tear_down(void **state) {
     (void)state;
-    crn_region_deinit(&region);
+    crn_region_deinit(&region, "test");
     return 0;
 }
 

@@ -8,7 +8,7 @@
  * A hook calls nothing of the file that it was called from: the compiler keeps values in registers
  * across it as across no other call, and leaves out a hook for what it has just asked about.
  */
-#include <cairn/instrumented.h>
+#include <cairn/runtime.h>
 
 /* Seen by the core; see crn_has_redzones. */
 CAIRN_API const char cairn_is_instrumented_ = 1;
