@@ -217,6 +217,8 @@ static void end_helper(pid_t child, uint64_t until_ns) {
 /* Runs the helper on a file's addresses; returns how much it wrote. */
 static size_t ask_helper(struct naming *naming, const char *path, unsigned count) {
     int ends[2];
+    /* ThreadSanitizer takes what the clone does for the thread's own. */
+    if (crn_os_has_thread_sanitizer()) return 0;
     if (!symbolizer[0] || crn_os_is_privileged() || !find_helper(naming->helper)) return 0;
     if (pipe2(ends, O_CLOEXEC) != 0) return 0;
     char *arguments[4 + CRN_FRAMES_MAX + 1] = {symbolizer, (char[]){"-fpC"}, (char[]){"-e"},
