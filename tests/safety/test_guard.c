@@ -156,26 +156,29 @@ static void addresses(void **state) {
 
 /* ---- How many ---- */
 
-enum { PERIOD = 50, ALLOCATIONS = 200000 };
-static size_t guarded_of_many(void) {
-    size_t guarded = 0;
-    for (int i = 0; i < ALLOCATIONS; i++) {
+enum { PERIOD = 50, WANTED = 60, ALLOCATIONS_MAX = 40000000 };
+
+/* Allocates until so many were guarded; returns how many allocations that took. */
+static size_t allocations_until(size_t wanted) {
+    size_t guarded = 0, allocations = 0;
+    while (guarded < wanted && allocations < ALLOCATIONS_MAX) {
         guarded += is_guarded(cairn_new(Leaf));
         guarded += is_guarded(cairn_strdup("text"));
+        allocations += 2;
     }
-    return guarded;
+    return allocations;
 }
 
-/* Some are, and not more than there should be; how many fewer is a matter of time. */
+/* Not more often than one in so many, but for chance; how much rarer is a matter of time. */
 static int one_in_some_is_guarded(void) {
-    size_t guarded = guarded_of_many(), most = 2 * ALLOCATIONS / PERIOD;
-    CHECK(guarded > most / 100);
-    CHECK(guarded < most + most / 4);
+    size_t allocations = allocations_until(WANTED);
+    CHECK(allocations < ALLOCATIONS_MAX);
+    CHECK(allocations > WANTED * PERIOD / 2);
     return 0;
 }
 
 static int none_is_guarded(void) {
-    CHECK(guarded_of_many() == 0);
+    for (int i = 0; i < 100000; i++) CHECK(!is_guarded(cairn_new(Leaf)));
     return 0;
 }
 
