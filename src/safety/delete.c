@@ -3,8 +3,10 @@
  * cairn_delete: the end of an object, now.
  *
  * Who sets is_deleted under the shard's lock has won; whoever comes later reports a double delete.
- * The winner clears the weak cell and queues the cleanups in the same section; then, outside of
- * every section, runs the finalizer (unless one has begun), empties the object and buries it. The
+ * The winner clears the weak cell and writes the grave in the same section; then, outside of
+ * every section, runs the finalizer (unless one has begun), queues the cleanups and empties the
+ * object. A trace puts tombstones into fields from then on that the object is known by one: at once
+ * if it has no finalizer, else when that has returned. The
  * slot lives on by its counts like any other and is free when nothing, counted or on a stack,
  * refers to it. What may fail fails first: nothing has happened then.
  *
@@ -57,10 +59,24 @@ enum outcome { WON, NO_OBJECT, DELETED_BEFORE, NO_MEMORY };
 struct deletion {
     char *object;
     struct crn_block *block;
-    bool must_finalize;
+    char *tombstone;
+    bool must_finalize, has_cleanups;
 };
 
-static enum outcome claim(void *pointer, struct deletion *deletion) {
+static char *bury(const struct deletion *deletion, const struct crn_call *call) {
+    struct crn_grave grave = {.bytes = crn_object_used(deletion->block, deletion->object),
+                              .object = deletion->object,
+                              .type = deletion->block->type->name,
+                              .allocated = crn_site_of(deletion->object),
+                              .file = call->file,
+                              .function = call->function,
+                              .line = call->line,
+                              .thread_id = crn_self()->thread_id,
+                              .deleted_ns = crn_os_now_ns()};
+    return crn_graveyard_bury(&grave);
+}
+
+static enum outcome claim(void *pointer, struct deletion *deletion, const struct crn_call *call) {
     deletion->object = crn_object_of(pointer, &deletion->block);
     if (crn_graveyard_has(pointer)) return DELETED_BEFORE;
     if (!deletion->object || deletion->object != pointer) return NO_OBJECT;
@@ -78,6 +94,11 @@ static enum outcome claim(void *pointer, struct deletion *deletion) {
         cairn_heap *heap = (cairn_heap *)deletion->block->heap;
         __atomic_fetch_add(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&heap->core.deleted_objects, 1, __ATOMIC_RELAXED);
+        deletion->has_cleanups = extra->last_cleanup != NULL;
+        deletion->tombstone = bury(deletion, call);
+        if (!deletion->must_finalize) {
+            extra->tombstone = crn_graveyard_of_field(deletion->tombstone);
+        }
     }
     crn_extras_unlock(shard);
     return outcome;
@@ -85,23 +106,28 @@ static enum outcome claim(void *pointer, struct deletion *deletion) {
 
 /* The finalizer of an object that had died runs here too: its call finds that it is over. Cleanups
  * follow the finalizer. */
-static void finish(const struct deletion *deletion, char *tombstone) {
+static void finalize(const struct deletion *deletion) {
     if (deletion->must_finalize) deletion->block->type->finalize(deletion->object);
     crn_enter();
     struct crn_shard *shard = crn_extras_lock(deletion->object);
     struct crn_extra *extra = crn_extra_find_locked(shard, deletion->object);
     if (deletion->must_finalize) extra->finalizer = CRN_FINALIZER_NONE;
     crn_cleanups_queue_locked(extra);
-    extra->tombstone = crn_graveyard_of_field(tombstone);
+    extra->tombstone = crn_graveyard_of_field(deletion->tombstone);
     crn_extras_unlock(shard);
     crn_leave();
+}
+
+static void finish(const struct deletion *deletion) {
+    bool has_more = deletion->must_finalize || deletion->has_cleanups;
+    if (has_more) finalize(deletion);
     empty_object(deletion->block, deletion->object);
     if (CRN_UNLIKELY(deletion->block->is_guarded)) {
         crn_enter();
         crn_guard_seal(deletion->block);
         crn_leave();
     }
-    crn_finalizers_signal();
+    if (has_more) crn_finalizers_signal();
 }
 
 /* Of the first deletion. */
@@ -111,34 +137,27 @@ static CRN_NOINLINE void prepare(void) {
 
 /* Returns the tombstone; NULL if nothing was deleted and the program goes on. */
 static char *delete_object(void *pointer, const struct crn_call *call) {
-    struct deletion deletion = {NULL, NULL, false};
+    struct deletion deletion = {.object = NULL};
     if (CRN_UNLIKELY(!crn_graveyard_is_open())) prepare();
     crn_enter();
     bool is_open = crn_graveyard_open();
-    enum outcome outcome = is_open ? claim(pointer, &deletion) : NO_MEMORY;
-    const char *type = deletion.object ? deletion.block->type->name : "object";
+    enum outcome outcome = is_open ? claim(pointer, &deletion, call) : NO_MEMORY;
     crn_leave();
+    if (CRN_LIKELY(outcome == WON)) {
+        finish(&deletion);
+        cairn_keep(pointer);
+        return deletion.tombstone;
+    }
     if (outcome == NO_MEMORY) {
         crn_fail("cairn_delete at %s:%d: out of memory", call->file, call->line);
     }
-    if (outcome == NO_OBJECT) crn_report_bad_delete(pointer, deletion.object, deletion.block, call);
-    if (outcome == DELETED_BEFORE) crn_report_double_delete(pointer, type, call);
-    if (outcome != WON) return NULL;
-    crn_enter();
-    struct crn_grave grave = {.bytes = crn_object_used(deletion.block, deletion.object),
-                              .object = deletion.object,
-                              .type = type,
-                              .allocated = crn_site_of(deletion.object),
-                              .file = call->file,
-                              .function = call->function,
-                              .line = call->line,
-                              .thread_id = crn_os_thread_id(),
-                              .deleted_ns = crn_os_now_ns()};
-    char *tombstone = crn_graveyard_bury(&grave);
-    crn_leave();
-    finish(&deletion, tombstone);
-    cairn_keep(pointer);
-    return tombstone;
+    if (outcome == NO_OBJECT) {
+        crn_report_bad_delete(pointer, deletion.object, deletion.block, call);
+    } else {
+        const char *type = deletion.object ? deletion.block->type->name : "object";
+        crn_report_double_delete(pointer, type, call);
+    }
+    return NULL;
 }
 
 void *cairn_delete_(void *pointer, const char *file, const char *function, int line) {

@@ -26,6 +26,9 @@ struct record {
     struct crn_grave grave;
 };
 
+enum { GRAVE_WORDS = sizeof(struct crn_grave) / sizeof(uint64_t) };
+_Static_assert(sizeof(struct crn_grave) % sizeof(uint64_t) == 0, "graves are copied by words");
+
 static struct crn_lock graves_lock; /* for writers */
 static char *graveyard;             /* atomic; NULL until open */
 static size_t half_bytes;
@@ -83,8 +86,8 @@ static uint64_t take_stretch_locked(size_t bytes) {
 CRN_NO_SANITIZE static void write_record(struct record *record, const struct crn_grave *grave) {
     __atomic_store_n(&record->number, 0, __ATOMIC_RELAXED);
     CRN_FENCE();
-    volatile char *to = (volatile char *)&record->grave;
-    for (size_t i = 0; i < sizeof(*grave); i++) to[i] = ((const char *)grave)[i];
+    volatile uint64_t *to = (volatile uint64_t *)&record->grave;
+    for (size_t i = 0; i < GRAVE_WORDS; i++) to[i] = ((const uint64_t *)grave)[i];
 }
 
 char *crn_graveyard_bury(struct crn_grave *grave) {
@@ -103,8 +106,8 @@ char *crn_graveyard_bury(struct crn_grave *grave) {
 CRN_NO_SANITIZE static bool read_record(uint64_t number, struct crn_grave *grave) {
     const struct record *record = &records[number % RECORDS];
     if (__atomic_load_n(&record->number, __ATOMIC_ACQUIRE) != number) return false;
-    const volatile char *from = (const volatile char *)&record->grave;
-    for (size_t i = 0; i < sizeof(*grave); i++) ((char *)grave)[i] = from[i];
+    const volatile uint64_t *from = (const volatile uint64_t *)&record->grave;
+    for (size_t i = 0; i < GRAVE_WORDS; i++) ((uint64_t *)grave)[i] = from[i];
     CRN_FENCE();
     return __atomic_load_n(&record->number, __ATOMIC_RELAXED) == number;
 }

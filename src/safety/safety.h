@@ -10,7 +10,7 @@
 #include "object/sites.h"
 
 /* What is known of a deleted object. */
-struct crn_grave {
+struct __attribute__((may_alias)) crn_grave {
     uint64_t position; /* of its stretch of the graveyard, bytes; never repeats */
     size_t bytes;      /* of the object */
     void *object;

@@ -13,7 +13,8 @@ for words in "use after delete" "read of a deleted Point (8 bytes) at offset" \
     "deleted: examples/point.c:22 in main, by thread " "  stack: "; do
     case "$report" in *"$words"*) ;; *) echo "the report lacks: $words"; echo "$report"; exit 1 ;; esac
 done
-if command -v addr2line >/dev/null; then
+# Under ThreadSanitizer there are no names.
+if [ -z "${CAIRN_TEST_NAMELESS:-}" ] && command -v addr2line >/dev/null; then
     # In a build without inlining across lines this is the printf behind the deletion.
     case "$report" in *"where: main at "*"examples/point.c:2"[3-9]*) ;; *) echo "$report"; exit 1 ;; esac
 fi
