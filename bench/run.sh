@@ -198,14 +198,14 @@ table() { # table, title, metric, more keys
     check=$(median "$name" cairn check)
     echo
     echo "$title; medians of $ROUNDS"
-    printf '%-10s %14s %10s %9s' name "$metric" rss_mib cairn/it
+    printf '%-12s %14s %10s %9s' name "$metric" rss_mib cairn/it
     for key; do printf ' %14s' "$key"; done
     echo
-    for peer in cairn checked $PEERS; do
+    for peer in cairn checked instrumented guarded $PEERS; do
         local value
         value=$(median "$name" "$peer" "$metric")
         [ -n "$value" ] || continue
-        printf '%-10s %14s %10.4g %9s' "$peer" "$value" "$(median "$name" "$peer" rss_mib)" \
+        printf '%-12s %14s %10.4g %9s' "$peer" "$value" "$(median "$name" "$peer" rss_mib)" \
             "$(quotient "$own" "$value")"
         for key; do
             value=$(median "$name" "$peer" "$key")
