@@ -21,7 +21,6 @@ typedef enum cairn_violation {
     CAIRN_VIOLATION_BAD_DELETE,       /* of what is no object, or of its middle */
     CAIRN_VIOLATION_OUT_OF_BOUNDS,    /* beyond the end of an object, or before its start */
     CAIRN_VIOLATION_NOT_AN_OBJECT,    /* a reference to what is no object */
-    CAIRN_VIOLATION_WRONG_TYPE,       /* an object of another type than was asked for */
     CAIRN_VIOLATION_UNDECLARED_FIELD, /* a reference stored where its type declares none */
     CAIRN_VIOLATION_CROSSES_HEAPS,    /* a reference from one heap into another */
     CAIRN_VIOLATION_FORGOTTEN_STORE,  /* a reference that was stored without cairn_set */

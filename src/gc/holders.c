@@ -200,11 +200,9 @@ void crn_search_holders(struct crn_search *search) {
         crn_heap_each_block(&heap->core, look_through_block, &looking);
     }
     /* ThreadSanitizer maps so much that to list it takes a second. */
-    search->is_cut = !looking.piece || crn_os_has_thread_sanitizer();
-    if (!search->is_cut) {
-        search->is_cut =
-            !crn_os_each_mapping(true, look_through_mapping, &looking) || search->is_cut;
-    }
+    bool is_listed = looking.piece && !search->is_cut && !crn_os_has_thread_sanitizer() &&
+                     crn_os_each_mapping(true, look_through_mapping, &looking);
+    if (!is_listed) search->is_cut = true;
     crn_world_start();
     crn_world_release();
     if (looking.piece) crn_os_release(looking.piece, PIECE_BYTES);

@@ -47,7 +47,11 @@ static void report_death(const struct crn_access *access, const struct crn_call 
                    (const char *)access->address < block->end;
     if (crn_is_told(CAIRN_VIOLATION_USE_AFTER_DEATH, call)) return;
     struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_USE_AFTER_DEATH);
-    if (is_slot)
+    const char *ended = crn_space_was_heap(access->address);
+    if (ended)
+        crn_report_line(report, "what", "%s %zu bytes at %p, in heap %s, which was destroyed",
+                        access->verb, access->bytes, access->address, ended);
+    else if (is_slot)
         crn_report_line(report, "what",
                         "%s %zu bytes at %p, where no object lives; the last was a %s",
                         access->verb, access->bytes, access->address, block->type->name);
@@ -59,8 +63,10 @@ static void report_death(const struct crn_access *access, const struct crn_call 
     add_access(report, access);
     if (is_slot) crn_report_string(report, "type", block->type->name);
     crn_scene_holders(scene, access->address, 1, NULL);
-    crn_scene_close(scene, "its object was reclaimed while a pointer to it was where Cairn cannot "
-                           "look, as in malloc memory, or the address was never an object's");
+    crn_scene_close(scene, ended ? "no pointer into a heap may be used after cairn_heap_destroy"
+                                 : "its object was reclaimed while a pointer to it was where Cairn "
+                                   "cannot look, as in malloc memory, or the address was never an "
+                                   "object's");
     crn_report_end(report);
 }
 

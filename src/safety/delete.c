@@ -5,10 +5,10 @@
  * Who sets is_deleted under the shard's lock has won; whoever comes later reports a double delete.
  * The winner clears the weak cell and writes the grave in the same section; then, outside of
  * every section, runs the finalizer (unless one has begun), queues the cleanups and empties the
- * object. A trace puts tombstones into fields from then on that the object is known by one: at once
- * if it has no finalizer, else when that has returned. The
- * slot lives on by its counts like any other and is free when nothing, counted or on a stack,
- * refers to it. What may fail fails first: nothing has happened then.
+ * object. From when the extra names a tombstone a trace puts it into fields: at once if there is no
+ * finalizer, else when that has returned. The slot lives on by its counts like any other and is
+ * free when nothing, counted or on a stack, refers to it. What may fail fails first: nothing has
+ * happened then.
  *
  * Every report comes after the last lock and section: its handler may leave with longjmp.
  */

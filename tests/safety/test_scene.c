@@ -210,6 +210,10 @@ static int report_to_file(long unused) {
     Node *node = cairn_new(Node), *copy = node;
     cairn_delete(node);
     if (crn_report_to_file("/nowhere/report.json") || crn_report_to_file("")) return 1;
+    unlink("test_scene.pipe");
+    bool is_taken = mkfifo("test_scene.pipe", 0600) != 0 || crn_report_to_file("test_scene.pipe");
+    unlink("test_scene.pipe");
+    if (is_taken) return 3;
     if (!crn_report_to_file("test_scene.json")) return 2;
     cairn_delete(copy);
     return 0;
