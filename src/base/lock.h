@@ -7,8 +7,8 @@
  * fork), world (a collection), threads (the registry), slice (decrements between epochs), heap
  * (blocks of one heap), extras (weak cells, cleanups, pins; by shard), calls (finalizers,
  * cleanups), types, bins, team (what a collection's workers share), meta (the runtime's own
- * memory). Start, chunks, handovers, roots and sites guard a list or a table each and take no
- * other.
+ * memory). Start, chunks, handovers, roots, sites and depot guard a list or a table each and
+ * take no other.
  */
 #ifndef CRN_LOCK_H
 #define CRN_LOCK_H

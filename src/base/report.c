@@ -24,11 +24,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { TEXT_BYTES = 12 * 1024, JSON_BYTES = 24 * 1024, LINES_MAX = 96, MEMBERS_MAX = 24 };
+enum { TEXT_BYTES = 48 * 1024, JSON_BYTES = 96 * 1024, LINES_MAX = 224, MEMBERS_MAX = 24 };
 
 struct line {
     const char *key;
     size_t at, length; /* of the text behind the key */
+    bool is_item;
 };
 
 struct member {
@@ -118,9 +119,9 @@ struct crn_report *crn_report_begin(cairn_violation violation) {
     return report;
 }
 
-static void note_line(struct crn_report *report, const char *key, size_t at) {
+static void note_line(struct crn_report *report, const char *key, size_t at, bool is_item) {
     if (report->line_count == LINES_MAX) return;
-    report->lines[report->line_count++] = (struct line){key, at, report->text_length - at};
+    report->lines[report->line_count++] = (struct line){key, at, report->text_length - at, is_item};
 }
 
 void crn_report_line(struct crn_report *report, const char *key, const char *format, ...) {
@@ -130,7 +131,14 @@ void crn_report_line(struct crn_report *report, const char *key, const char *for
     va_start(arguments, format);
     add_text(report, format, arguments);
     va_end(arguments);
-    note_line(report, key, at);
+    note_line(report, key, at, false);
+}
+
+void crn_report_item(struct crn_report *report, const char *key, const char *text) {
+    add(report, "\n    ");
+    size_t at = report->text_length;
+    add(report, "%s", text);
+    note_line(report, key, at, true);
 }
 
 static void add_member(struct crn_report *report, struct member member) {
@@ -219,15 +227,16 @@ static void put_lines(struct crn_report *report, unsigned first) {
     for (unsigned i = first; i < report->line_count; i++) {
         count += strcmp(report->lines[i].key, key) == 0;
     }
+    bool is_array = count > 1 || report->lines[first].is_item;
     put_key(report, key);
-    if (count > 1) put(report, '[');
+    if (is_array) put(report, '[');
     for (unsigned i = first, done = 0; i < report->line_count; i++) {
         const struct line *line = &report->lines[i];
         if (strcmp(line->key, key) != 0 || (done > 0 && !has_room(report))) continue;
         if (done++ > 0) put(report, ',');
         put_string(report, report->text + line->at, line->length);
     }
-    if (count > 1) put(report, ']');
+    if (is_array) put(report, ']');
 }
 
 static void write_json(struct crn_report *report) {
@@ -359,6 +368,6 @@ _Noreturn void crn_fail(const char *format, ...) {
     va_start(arguments, format);
     add_text(report, format, arguments);
     va_end(arguments);
-    note_line(report, "what", 0);
+    note_line(report, "what", 0, false);
     crn_report_abort(report);
 }

@@ -24,6 +24,8 @@ struct crn_report *crn_report_begin(cairn_violation violation);
 /* "  key: text". A key may come several times: then the JSON has an array. */
 void crn_report_line(struct crn_report *report, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* "    text": below a line, one of several; an array in the JSON, whose key is not in the text. */
+void crn_report_item(struct crn_report *report, const char *key, const char *text);
 /* In the JSON only. */
 void crn_report_number(struct crn_report *report, const char *key, uint64_t value);
 void crn_report_string(struct crn_report *report, const char *key, const char *value);

@@ -8,6 +8,7 @@
  */
 #include "base/report.h"
 #include "gc/gc.h"
+#include "object/births.h"
 #include "object/sites.h"
 
 #include <stdio.h>
@@ -43,6 +44,11 @@ static void describe_site(const void *object, char *text) {
     crn_place_describe(&place, text, PLACE_BYTES);
 }
 
+static void tell_stack(struct crn_report *report, const void *object) {
+    const struct crn_block *block = crn_block_of_interior(object);
+    if (block) crn_stack_tell(report, "allocated_stack", crn_birth_of(block, object).stack);
+}
+
 static const char *const told =
     "cairn_set, cairn_copy, cairn_sort and cairn_clear tell of a store; memcpy, memmove, qsort and "
     "plain stores do not";
@@ -69,6 +75,7 @@ void crn_report_uncounted(void **field, const void *value) {
     crn_report_line(report, "what", "the field at offset %zu of the %s at %p refers to %p, %s",
                     holder.offset, holder.type, (const void *)holder.object, value, target);
     crn_report_line(report, "allocated", "the %s: %s", holder.type, allocated);
+    tell_stack(report, holder.object);
     crn_report_line(report, "next step", "%s", told);
     crn_report_string(report, "type", holder.type);
     crn_report_number(report, "object_address", (uintptr_t)holder.object);
@@ -122,6 +129,7 @@ void crn_report_miscounted(const struct crn_block *block, const char *object, un
                     "name it",
                     count, found);
     crn_report_line(report, "allocated", "%s", allocated);
+    tell_stack(report, object);
     crn_report_line(report, "held by", "%u fields%s%s", search.found, search.found ? ": " : "",
                     search.text);
     crn_report_line(report, "next step", "%s", told);

@@ -81,6 +81,7 @@ struct crn_block {
     uint8_t sealed;          /* enum crn_seal, of a guarded one; see guard.c */
     uint16_t run_blocks;     /* of a run's head */
     struct crn_pages *pages; /* of an untyped block in use, else NULL */
+    struct crn_birth birth;  /* of the object, where the block is not of slots; see births.c */
 };
 _Static_assert(CRN_SMALL_MAX <= UINT16_MAX && CRN_BLOCK_BYTES / CRN_GRANULE <= UINT16_MAX,
                "slots are counted in 16 bits");

@@ -4,8 +4,12 @@
  *
  * One slow path serves all: ask for an epoch if one is due, take a slot, collect everything if
  * there is none, ask the program's handler, give NULL.
+ *
+ * What a program calls says where it returns to (`caller`): there begins the stack that is noted
+ * for the object, if stacks are, behind the last section.
  */
 #include "heap/guard.h"
+#include "object/births.h"
 #include "object/object.h"
 
 #include <stdio.h>
@@ -149,8 +153,9 @@ static struct crn_bin *publish_bin(cairn_type *type, struct crn_type *known) {
     /* A finalizable object needs its entry, so its type never gets the inline path; nor does one of
      * a file that knows nothing of the room behind objects, or leaves it where nobody else does. */
     bool is_fit = ((type->field_count & CAIRN_REDZONE_FLAG_) != 0) == (crn_redzone_bytes != 0);
-    if (bin && is_fit && crn_guard_period != 1 && !known->finalize &&
-        !crn_settings.stress_collect && !crn_settings.fail_allocation) {
+    bool is_seen = crn_guard_period == 1 || crn_births_kept == CRN_BIRTHS_OF_ALL;
+    if (bin && is_fit && !is_seen && !known->finalize && !crn_settings.stress_collect &&
+        !crn_settings.fail_allocation) {
         __atomic_store_n(&type->bin, bin->id, __ATOMIC_RELEASE);
     }
     return bin;
@@ -181,7 +186,9 @@ static void *new_enter(cairn_heap *heap, cairn_type *type) {
 
 void *cairn_new_type_in_(cairn_heap *heap, cairn_type *type) {
     void *object = new_enter(heap, type);
-    if (object) crn_leave();
+    if (!object) return NULL;
+    crn_leave();
+    if (CRN_UNLIKELY(crn_births_kept)) crn_birth_note(object, __builtin_return_address(0));
     return object;
 }
 
@@ -208,13 +215,15 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
     crn_log_range(object, (char *)object + type->size);
     memcpy(object, initial, type->size);
     crn_leave();
+    if (CRN_UNLIKELY(crn_births_kept)) crn_birth_note(object, __builtin_return_address(0));
     return object;
 }
 
 /* ---- Sized objects
  * ---------------------------------------------------------------------------------- */
 
-static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align) {
+static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align,
+                   const void *caller) {
     heap = chosen(heap);
     /* With the trailer, and so a spare byte behind the last element. */
     size_t want = bytes + 2 + crn_redzone_bytes;
@@ -237,6 +246,10 @@ static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t
         memcpy(object + request.bin->slot_size - 2, &unused, 2);
     }
     crn_leave();
+    if (CRN_UNLIKELY(crn_births_kept) &&
+        (request.has_own || crn_births_kept == CRN_BIRTHS_OF_ALL)) {
+        crn_birth_note(object, caller);
+    }
     return object;
 }
 
@@ -251,7 +264,7 @@ void *cairn_new_array_(cairn_heap *heap, cairn_type *type, size_t count) {
     CAIRN_REQUIRE(!known->has_flex && !known->finalize,
                   "an array of %s: types with a flexible member or a finalizer have no arrays",
                   known->name);
-    return sized(heap, known, bytes, known->align);
+    return sized(heap, known, bytes, known->align, __builtin_return_address(0));
 }
 
 void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t element_size,
@@ -264,7 +277,8 @@ void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t 
     struct crn_type *known = crn_type_known(type);
     crn_leave();
     if (!known) return NULL;
-    char *object = sized(heap, known, crn_max(bytes, type->size), known->align);
+    char *object =
+        sized(heap, known, crn_max(bytes, type->size), known->align, __builtin_return_address(0));
     if (object && known->finalize) {
         crn_enter();
         bool is_noted = note_finalizable(object);
@@ -275,20 +289,22 @@ void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t 
 }
 
 void *cairn_alloc_(cairn_heap *heap, size_t bytes) {
-    return sized(heap, &crn_type_untyped, bytes, CRN_GRANULE);
+    return sized(heap, &crn_type_untyped, bytes, CRN_GRANULE, __builtin_return_address(0));
 }
 void *cairn_alloc_bytes_(cairn_heap *heap, size_t bytes) {
-    return sized(heap, &crn_type_bytes, bytes, CRN_GRANULE);
+    return sized(heap, &crn_type_bytes, bytes, CRN_GRANULE, __builtin_return_address(0));
 }
 
 static bool is_alignment(size_t align) {
     return align != 0 && (align & (align - 1)) == 0 && align <= CRN_MIB(2);
 }
 void *cairn_alloc_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
-    return is_alignment(align) ? sized(heap, &crn_type_untyped, bytes, align) : NULL;
+    if (!is_alignment(align)) return NULL;
+    return sized(heap, &crn_type_untyped, bytes, align, __builtin_return_address(0));
 }
 void *cairn_alloc_bytes_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
-    return is_alignment(align) ? sized(heap, &crn_type_bytes, bytes, align) : NULL;
+    if (!is_alignment(align)) return NULL;
+    return sized(heap, &crn_type_bytes, bytes, align, __builtin_return_address(0));
 }
 
 static size_t length_of(const void *array, struct crn_block **block, const char *caller) {
@@ -318,7 +334,8 @@ void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count) {
                   array);
     size_t bytes;
     if (__builtin_mul_overflow(count, type->size, &bytes)) return NULL;
-    void *grown = sized(heap ? heap : (cairn_heap *)block->heap, type, bytes, type->align);
+    void *grown = sized(heap ? heap : (cairn_heap *)block->heap, type, bytes, type->align,
+                        __builtin_return_address(0));
     if (grown) cairn_copy_(grown, array, crn_min(count, length), type->size);
     return grown;
 }
@@ -326,16 +343,19 @@ void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count) {
 /* ---- Strings
  * ------------------------------------------------------------------------------------------- */
 
-char *cairn_strndup_(cairn_heap *heap, const char *text, size_t limit) {
+static char *duplicate(cairn_heap *heap, const char *text, size_t limit, const void *caller) {
     CAIRN_REQUIRE(text, "cairn_strdup: the text is NULL");
     size_t length = strnlen(text, limit);
-    char *copy = cairn_alloc_bytes_(heap, length + 1);
+    char *copy = sized(heap, &crn_type_bytes, length + 1, CRN_GRANULE, caller);
     if (copy) memcpy(copy, text, length);
     return copy;
 }
 
+char *cairn_strndup_(cairn_heap *heap, const char *text, size_t limit) {
+    return duplicate(heap, text, limit, __builtin_return_address(0));
+}
 char *cairn_strdup_(cairn_heap *heap, const char *text) {
-    return cairn_strndup_(heap, text, SIZE_MAX / 4);
+    return duplicate(heap, text, SIZE_MAX / 4, __builtin_return_address(0));
 }
 
 char *cairn_format_(cairn_heap *heap, const char *format, ...) {
@@ -344,7 +364,11 @@ char *cairn_format_(cairn_heap *heap, const char *format, ...) {
     va_copy(again, arguments);
     int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    char *text = length < 0 ? NULL : cairn_alloc_bytes_(heap, (size_t)length + 1);
+    char *text = NULL;
+    if (length >= 0) {
+        text = sized(heap, &crn_type_bytes, (size_t)length + 1, CRN_GRANULE,
+                     __builtin_return_address(0));
+    }
     if (text) vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
     return text;

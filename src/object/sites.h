@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where objects were allocated, as far as the program was compiled with CAIRN_SITES.
+ * Where objects were allocated, as far as the program was compiled with CAIRN_SITES or has the
+ * stack on record (births.h).
  */
 #ifndef CRN_SITES_H
 #define CRN_SITES_H
@@ -10,14 +11,14 @@
 struct crn_place {
     const char *file; /* NULL: not recorded */
     const char *function;
-    int line, thread_id;
+    int line, thread_id; /* thread 0: not recorded */
 };
 
 /* Of the object that starts here. */
 struct crn_place crn_site_of(const void *object);
 
 /* Of what started there last, dead or alive. */
-struct crn_place crn_site_noted(struct crn_region *region, const void *object);
+struct crn_place crn_site_noted(const struct crn_block *block, const void *object);
 
 /* "file:line in function, by thread 3", or why that is not known. */
 void crn_place_describe(const struct crn_place *place, char *text, size_t bytes);

@@ -4,6 +4,7 @@
  */
 #include "base/report.h"
 #include "heap/guard.h"
+#include "object/births.h"
 #include "object/object.h"
 #include "os/stack.h"
 
@@ -89,6 +90,19 @@ static void read_report_settings(void) {
 /* Of libcairn-instrumented, in a program that is linked to it. */
 CAIRN_API extern const char cairn_is_instrumented_ __attribute__((weak));
 
+/* CAIRN_GUARD, and CAIRN_STACKS: 1, or how many frames. What is guarded has its stacks anyhow. */
+static void read_guard_settings(void) {
+    const char *guard = getenv("CAIRN_GUARD"), *stacks = getenv("CAIRN_STACKS");
+    if (guard && strcmp(guard, "0") != 0) {
+        crn_guard_init(read_count("CAIRN_GUARD", "1000", UINT32_MAX / 2));
+        crn_births_init(CRN_BIRTHS_OF_GUARDED, CRN_STACK_DEPTH);
+    }
+    if (stacks && strcmp(stacks, "0") != 0) {
+        uint32_t depth = read_count("CAIRN_STACKS", "16", CRN_FRAMES_MAX);
+        crn_births_init(CRN_BIRTHS_OF_ALL, depth == 1 ? CRN_STACK_DEPTH : depth);
+    }
+}
+
 static void read_environment(void) {
     uint64_t value;
     if (read_number("CAIRN_LIMIT", byte_units, 7, "512M", &value)) crn_settings.limit_bytes = value;
@@ -119,10 +133,7 @@ static void read_environment(void) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,
                       "CAIRN_PLAN=%s is not in this release; say counted", plan);
     }
-    const char *guard = getenv("CAIRN_GUARD");
-    if (guard && strcmp(guard, "0") != 0) {
-        crn_guard_init(read_count("CAIRN_GUARD", "1000", UINT32_MAX / 2));
-    }
+    read_guard_settings();
 }
 
 /* ---- Heaps
@@ -176,7 +187,7 @@ void crn_start(void) {
         CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
     }
     cairn_section_leave_();
-    if (is_first && crn_guard_period) crn_os_trace_prepare();
+    if (is_first && (crn_guard_period || crn_births_kept)) crn_os_trace_prepare();
     if (is_first) crn_hooks.started();
 }
 

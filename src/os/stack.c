@@ -118,7 +118,7 @@ struct naming {
         struct crn_module module;
         bool is_known;
     } names[CRN_FRAMES_MAX];
-    char offsets[CRN_FRAMES_MAX][24], answer[8192], helper[PATH_MAX];
+    char offsets[CRN_FRAMES_MAX][24], answer[32 * 1024], helper[PATH_MAX];
     _Alignas(16) char stack[16 * 1024]; /* of the helper before it is one */
 };
 

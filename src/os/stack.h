@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-enum { CRN_FRAMES_MAX = 24 };
+enum { CRN_FRAMES_MAX = 64 };
 struct crn_trace {
     unsigned count;
     bool is_exact; /* the first one is the instruction itself, not where a call returns to */

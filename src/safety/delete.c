@@ -60,6 +60,7 @@ struct deletion {
     char *object;
     struct crn_block *block;
     char *tombstone;
+    uint32_t stack; /* of who deletes it */
     bool must_finalize, has_cleanups;
 };
 
@@ -72,7 +73,11 @@ static char *bury(const struct deletion *deletion, const struct crn_call *call) 
                               .function = call->function,
                               .line = call->line,
                               .thread_id = crn_self()->thread_id,
-                              .deleted_ns = crn_os_now_ns()};
+                              .deleted_ns = crn_os_now_ns(),
+                              .deleted_stack = deletion->stack};
+    if (CRN_UNLIKELY(crn_births_kept)) {
+        grave.allocated_stack = crn_birth_of(deletion->block, deletion->object).stack;
+    }
     return crn_graveyard_bury(&grave);
 }
 
@@ -139,6 +144,9 @@ static CRN_NOINLINE void prepare(void) {
 static char *delete_object(void *pointer, const struct crn_call *call) {
     struct deletion deletion = {.object = NULL};
     if (CRN_UNLIKELY(!crn_graveyard_is_open())) prepare();
+    if (CRN_UNLIKELY(crn_births_kept)) {
+        deletion.stack = crn_deletion_stack(pointer, call->returns_to);
+    }
     crn_enter();
     bool is_open = crn_graveyard_open();
     enum outcome outcome = is_open ? claim(pointer, &deletion, call) : NO_MEMORY;

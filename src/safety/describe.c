@@ -63,10 +63,11 @@ static void add_object(struct crn_scene *scene, const void *object, const char *
     crn_report_string(scene->report, "heap", heap);
 }
 
-static void add_place(struct crn_scene *scene, const struct crn_place *place) {
+static void add_place(struct crn_scene *scene, const struct crn_place *place, uint32_t stack) {
     char text[NAME_BYTES];
     crn_place_describe(place, text, sizeof(text));
     crn_report_line(scene->report, "allocated", "%s", text);
+    crn_stack_tell(scene->report, "allocated_stack", stack);
     crn_report_string(scene->report, "allocated_file", place->file);
     if (place->file) crn_report_number(scene->report, "allocated_line", (uint64_t)place->line);
 }
@@ -81,8 +82,8 @@ void crn_scene_object(struct crn_scene *scene, const void *object, const struct 
     crn_report_line(scene->report, "object", "%p, a %s of %zu bytes in heap %s, count %u", object,
                     block->type->name, bytes, block->heap->name, count_of(object));
     add_object(scene, object, block->type->name, bytes, block->heap->name);
-    struct crn_place place = crn_site_noted(&block->heap->region, object);
-    add_place(scene, &place);
+    struct crn_place place = crn_site_noted(block, object);
+    add_place(scene, &place, crn_birth_of(block, object).stack);
 }
 
 /* The heap may be gone, and the slot another object's. */
@@ -108,11 +109,12 @@ void crn_scene_grave(struct crn_scene *scene, const struct crn_grave *grave) {
                         grave->object, grave->type, grave->bytes);
     }
     add_object(scene, grave->object, grave->type, grave->bytes, heap);
-    add_place(scene, &grave->allocated);
+    add_place(scene, &grave->allocated, grave->allocated_stack);
     uint64_t us = (scene->opened_ns - grave->deleted_ns) / 1000;
     crn_report_line(report, "deleted", "%s:%d in %s, by thread %d, %llu.%03u ms ago", grave->file,
                     grave->line, grave->function, grave->thread_id, (unsigned long long)(us / 1000),
                     (unsigned)(us % 1000));
+    crn_stack_tell(report, "deleted_stack", grave->deleted_stack);
     crn_report_string(report, "deleted_file", grave->file);
     crn_report_number(report, "deleted_line", (uint64_t)grave->line);
 }

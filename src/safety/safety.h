@@ -6,6 +6,7 @@
 #define CRN_SAFETY_H
 
 #include "base/report.h"
+#include "object/births.h"
 #include "object/object.h"
 #include "object/sites.h"
 
@@ -19,6 +20,7 @@ struct __attribute__((may_alias)) crn_grave {
     const char *file, *function; /* of the deletion */
     int line, thread_id;
     uint64_t deleted_ns;
+    uint32_t allocated_stack, deleted_stack; /* numbers in the depot */
 };
 
 /* graveyard.c */

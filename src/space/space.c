@@ -155,8 +155,9 @@ bool crn_region_init(struct crn_region *region, size_t bytes) {
     return is_done;
 }
 
-static size_t sites_bytes(const struct crn_region *region) {
-    return (size_t)(region->end - region->base) / CRN_GRANULE * sizeof(uint32_t);
+/* Of a shadow with so many bytes per granule. */
+static size_t notes_bytes(const struct crn_region *region, size_t bytes_each) {
+    return (size_t)(region->end - region->base) / CRN_GRANULE * bytes_each;
 }
 
 /* The last heaps that ended. Where address space is limited none is kept. */
@@ -205,10 +206,12 @@ void crn_region_deinit(struct crn_region *region, const char *name) {
     crn_lock_release(&space_lock);
     if (is_limited) crn_os_release(region->base, (size_t)(region->end - region->base));
     crn_os_release(region->is_taken, region->segment_count * 5 + 8);
-    if (region->sites) crn_os_release(region->sites, sites_bytes(region));
+    if (region->sites) crn_os_release(region->sites, notes_bytes(region, sizeof(*region->sites)));
+    if (region->births)
+        crn_os_release(region->births, notes_bytes(region, sizeof(*region->births)));
 }
 
-/* ---- Sites -------------------------------------------------------------------------------------
+/* ---- Sites and births --------------------------------------------------------------------------
  */
 
 static size_t site_index(const struct crn_region *region, const char *address) {
@@ -218,7 +221,8 @@ static size_t site_index(const struct crn_region *region, const char *address) {
 static CRN_NOINLINE bool make_sites(struct crn_region *region) {
     crn_lock_acquire(&space_lock);
     if (!region->sites) {
-        __atomic_store_n(&region->sites, crn_os_map(sites_bytes(region)), __ATOMIC_RELEASE);
+        size_t bytes = notes_bytes(region, sizeof(*region->sites));
+        __atomic_store_n(&region->sites, crn_os_map(bytes), __ATOMIC_RELEASE);
     }
     crn_lock_release(&space_lock);
     return region->sites != NULL;
@@ -228,6 +232,22 @@ uint32_t *crn_region_site(struct crn_region *region, const void *address, bool m
     uint32_t *sites = __atomic_load_n(&region->sites, __ATOMIC_ACQUIRE);
     if (!sites && (!make || !make_sites(region))) return NULL;
     return region->sites + site_index(region, address);
+}
+
+static CRN_NOINLINE bool make_births(struct crn_region *region) {
+    crn_lock_acquire(&space_lock);
+    if (!region->births) {
+        size_t bytes = notes_bytes(region, sizeof(*region->births));
+        __atomic_store_n(&region->births, crn_os_map(bytes), __ATOMIC_RELEASE);
+    }
+    crn_lock_release(&space_lock);
+    return region->births != NULL;
+}
+
+struct crn_birth *crn_region_birth(struct crn_region *region, const void *address, bool make) {
+    struct crn_birth *births = __atomic_load_n(&region->births, __ATOMIC_ACQUIRE);
+    if (!births && (!make || !make_births(region))) return NULL;
+    return region->births + site_index(region, address);
 }
 
 void crn_region_sites_forget_slow(struct crn_region *region, const char *low, const char *high) {
@@ -304,6 +324,10 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
     if (region->sites) {
         crn_os_purge(region->sites + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
                      bytes / CRN_GRANULE * sizeof(uint32_t));
+    }
+    if (region->births) {
+        crn_os_purge(region->births + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
+                     bytes / CRN_GRANULE * sizeof(*region->births));
     }
     if (first < region->search_from && !crn_space.reuses_late) region->search_from = first;
     __atomic_store_n(&region->committed_count, region->committed_count - count, __ATOMIC_RELAXED);

@@ -49,6 +49,12 @@ enum crn_segment_kind {
     CRN_SEGMENT_GUARDED, /* like a blocky one; its blocks are objects of guard mode */
 };
 
+/* Who made an object: for reports, see object/births.c. */
+struct crn_birth {
+    uint32_t stack; /* its number in the depot */
+    int thread_id;
+};
+
 struct crn_region {
     char *base, *end;
     size_t segment_count;
@@ -57,6 +63,7 @@ struct crn_region {
     size_t search_from;     /* no free segment below */
     size_t committed_count; /* segments; atomic */
     uint32_t *sites; /* atomic; a word per granule, see object/sites.c; NULL until asked for */
+    struct crn_birth *births; /* the same, see object/births.c */
 };
 
 /* The process-wide tables; written under the space lock, read anywhere. */
@@ -94,6 +101,8 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
 /* The site word of an address of the region; NULL if there are none, or, to make them, no address
  * space. */
 uint32_t *crn_region_site(struct crn_region *region, const void *address, bool make);
+/* The birth of an address, in the same way. */
+struct crn_birth *crn_region_birth(struct crn_region *region, const void *address, bool make);
 /* What is about to be handed out anew. */
 void crn_region_sites_forget_slow(struct crn_region *region, const char *low, const char *high);
 CRN_INLINE void crn_region_sites_forget(struct crn_region *region, const char *low,
