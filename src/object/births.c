@@ -125,8 +125,7 @@ void crn_stack_tell(struct crn_report *report, const char *key, uint32_t number)
     if (!trace->count) crn_report_item(report, key, "not recorded, for want of memory");
     for (unsigned i = 0; i < trace->count; i++) {
         crn_report_item(report, key, telling->names[i]);
-        /* What calls it is the same in every program. */
-        if (strncmp(telling->names[i], "main ", 5) == 0) break;
+        if (crn_os_frame_is_main(telling->names[i])) break;
     }
     if (is_mapped) crn_os_release(telling, sizeof(*telling));
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * See stack.h. The helper is what people have: addr2line of binutils or of LLVM, asked with -fpC
- * for one line per address. It is a child of the program's: SIGCHLD handlers see it come and go. A
- * privileged program (set-user-ID and its like) starts none.
+ * See stack.h. The helper is what people have: addr2line of binutils or of LLVM, asked with -fpiC
+ * for a line per address, and further ones for what it was inlined into. It is a child of the
+ * program's: SIGCHLD handlers see it come and go. A privileged program (set-user-ID and its like)
+ * starts none.
  */
 #define _GNU_SOURCE
 #include "os/stack.h"
@@ -118,7 +119,7 @@ struct naming {
         struct crn_module module;
         bool is_known;
     } names[CRN_FRAMES_MAX];
-    char offsets[CRN_FRAMES_MAX][24], answer[32 * 1024], helper[PATH_MAX];
+    char name[240], offsets[CRN_FRAMES_MAX][24], answer[32 * 1024], helper[PATH_MAX];
     _Alignas(16) char stack[16 * 1024]; /* of the helper before it is one */
 };
 
@@ -175,12 +176,32 @@ static pid_t start_helper(struct helper_start *start, char *stack_high) {
     return child;
 }
 
-/* Reads so many lines, or what comes within the time. Not through libc, for Cairn stands in front
- * of these calls and this thread may be about to abort. */
+enum { HELPER_NS = 2000000000, HELPER_REST_NS = 100000000 };
+static const char inlined_into[] = " (inlined by) ";
+
+/* How many lines there are, those apart that go on about the address before. */
+static unsigned count_addresses(const char *answer) {
+    unsigned count = 0;
+    for (const char *at = answer; (at = strchr(at, '\n')) != NULL;) {
+        at++;
+        count += strncmp(at, inlined_into, sizeof(inlined_into) - 1) != 0;
+    }
+    return count;
+}
+
+/* Reads to the end, or what comes within the time: once there is a line for each address the helper
+ * has but a moment left. Not through libc, for Cairn stands in front of these calls and this thread
+ * may be about to abort. */
 static size_t read_lines(int file, unsigned count, uint64_t until_ns, char *answer, size_t bytes) {
     size_t length = 0;
-    while (count > 0 && length < bytes - 1) {
+    bool has_all = false;
+    answer[0] = 0;
+    while (length < bytes - 1) {
         uint64_t now = crn_os_now_ns();
+        if (!has_all && count_addresses(answer) >= count) {
+            has_all = true;
+            until_ns = crn_min(until_ns, now + HELPER_REST_NS);
+        }
         struct pollfd wanted = {.fd = file, .events = POLLIN};
         struct timespec left = {0, 0};
         if (now < until_ns) {
@@ -193,14 +214,11 @@ static size_t read_lines(int file, unsigned count, uint64_t until_ns, char *answ
         long got = syscall(SYS_read, file, answer + length, bytes - 1 - length);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) break;
-        for (long i = 0; i < got; i++) count -= count > 0 && answer[length + (size_t)i] == '\n';
         length += (size_t)got;
+        answer[length] = 0;
     }
-    answer[length] = 0;
     return length;
 }
-
-enum { HELPER_NS = 2000000000 };
 
 /* Whoever has said all may go; who has not by then must. */
 static void end_helper(pid_t child, uint64_t until_ns) {
@@ -221,7 +239,7 @@ static size_t ask_helper(struct naming *naming, const char *path, unsigned count
     if (crn_os_has_thread_sanitizer()) return 0;
     if (!symbolizer[0] || crn_os_is_privileged() || !find_helper(naming->helper)) return 0;
     if (pipe2(ends, O_CLOEXEC) != 0) return 0;
-    char *arguments[4 + CRN_FRAMES_MAX + 1] = {symbolizer, (char[]){"-fpC"}, (char[]){"-e"},
+    char *arguments[4 + CRN_FRAMES_MAX + 1] = {symbolizer, (char[]){"-fpiC"}, (char[]){"-e"},
                                                (char *)(uintptr_t)path};
     for (unsigned i = 0; i < count; i++) arguments[4 + i] = naming->offsets[i];
     uint64_t until_ns = crn_os_now_ns() + HELPER_NS;
@@ -251,8 +269,46 @@ static void cut_noise(char *line) {
     }
 }
 
-/* Those of one file, from the first frame of it on. A line of the answer is "name at file:line", or
- * "?? ??:0" where the file has no such information. */
+/* The line at `*at`, of which it is cut off, without what the helper adds; NULL at the end. */
+static char *next_line(char **at) {
+    char *line = *at, *end = line ? strchr(line, '\n') : NULL;
+    if (!end) return NULL;
+    *end = 0;
+    *at = end + 1;
+    cut_noise(line);
+    return line;
+}
+
+/* Whether it is a function of Cairn's headers: of those, whoever called it is told. */
+static bool is_own(const char *line) {
+    const char *end = strstr(line, " at ");
+    return strncmp(line, "cairn_", 6) == 0 && end && end[-1] == '_';
+}
+
+/* The next address of the answer: "name at file:line", and for each function that it is inlined
+ * into ", inlined by name at file:line". NULL where there are none, or the file has no such
+ * information ("?? ??:0"). */
+static char *next_name(char **at, char *name, size_t bytes) {
+    char *line = next_line(at);
+    if (!line) return NULL;
+    bool is_known = strncmp(line, "??", 2) != 0;
+    size_t prefix = sizeof(inlined_into) - 1;
+    name[0] = 0;
+    for (;;) {
+        bool has_more = *at && strncmp(*at, inlined_into, prefix) == 0;
+        size_t length = strlen(name);
+        if (!has_more || !is_own(line)) {
+            snprintf(name + length, bytes - length, "%s%.180s", length ? ", inlined by " : "",
+                     line);
+        }
+        if (!has_more) return is_known ? name : NULL;
+        line = next_line(at);
+        if (!line) return is_known ? name : NULL;
+        line += prefix;
+    }
+}
+
+/* Those of one file, from the first frame of it on. */
 static void name_in_file(struct naming *naming, const struct crn_trace *trace, unsigned first,
                          char *texts, size_t bytes) {
     unsigned of[CRN_FRAMES_MAX], count = 0;
@@ -267,19 +323,20 @@ static void name_in_file(struct naming *naming, const struct crn_trace *trace, u
         of[count++] = i;
     }
     size_t length = ask_helper(naming, path, count);
-    char *line = length ? naming->answer : NULL;
+    char *at = length ? naming->answer : NULL;
     for (unsigned i = 0; i < count; i++) {
-        char *end = line ? strchr(line, '\n') : NULL;
-        if (end) *end = 0;
-        if (end) cut_noise(line);
+        const char *name = next_name(&at, naming->name, sizeof(naming->name));
         unsigned long offset = (unsigned long)naming->names[of[i]].module.offset;
         char *text = texts + of[i] * bytes;
-        if (end && strncmp(line, "??", 2) != 0)
-            snprintf(text, bytes, "%.180s (%s+%#lx)", line, base_name(path), offset);
+        if (name)
+            snprintf(text, bytes, "%s (%.48s+%#lx)", name, base_name(path), offset);
         else
             snprintf(text, bytes, "%s+%#lx", path, offset);
-        line = end ? end + 1 : NULL;
     }
+}
+
+bool crn_os_frame_is_main(const char *name) {
+    return strncmp(name, "main ", 5) == 0 || strstr(name, " inlined by main ") != NULL;
 }
 
 void crn_os_name_frames(const struct crn_trace *trace, char *texts, size_t bytes) {

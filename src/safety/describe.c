@@ -167,8 +167,7 @@ void crn_scene_close(struct crn_scene *scene, const char *next_step) {
     unsigned count = scene->trace.count;
     for (unsigned i = 0; count > 1 && i < count && i < FRAMES_PRINTED; i++) {
         crn_report_line(scene->report, "stack", "%s", scene->names[i]);
-        /* What calls it is the same in every program. */
-        if (strncmp(scene->names[i], "main ", 5) == 0) break;
+        if (crn_os_frame_is_main(scene->names[i])) break;
     }
     if (next_step) crn_report_line(scene->report, "next step", "%s", next_step);
     if (scene->is_mapped) crn_os_release(scene, sizeof(*scene));
