@@ -26,6 +26,7 @@
 static uint64_t fail_at, requests; /* requests: atomic */
 
 void crn_os_fail_at(uint64_t request) {
+    __atomic_store_n(&requests, 0, __ATOMIC_RELAXED);
     fail_at = request;
 }
 

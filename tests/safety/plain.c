@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A file of test_sites that is compiled without CAIRN_SITES.
+ * A file of test_sites and test_stacks that is compiled without CAIRN_SITES.
  */
 #undef CAIRN_SITES
 #include "../test.h"
