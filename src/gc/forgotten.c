@@ -39,14 +39,15 @@ static struct holder holder_of(void **field) {
     return (struct holder){block->type->name, (char *)field - offset, offset};
 }
 
-static void describe_site(const void *object, char *text) {
-    struct crn_place place = crn_site_of(object);
-    crn_place_describe(&place, text, PLACE_BYTES);
+static struct crn_birth birth_of(const void *object) {
+    const struct crn_block *block = crn_block_of_interior(object);
+    return block ? crn_birth_of(block, object) : (struct crn_birth){CRN_STACK_NONE, 0};
 }
 
-static void tell_stack(struct crn_report *report, const void *object) {
-    const struct crn_block *block = crn_block_of_interior(object);
-    if (block) crn_stack_tell(report, "allocated_stack", crn_birth_of(block, object).stack);
+static void describe_site(const void *object, char *text) {
+    struct crn_place place = crn_site_of(object);
+    crn_place_add_birth(&place, birth_of(object));
+    crn_place_describe(&place, text, PLACE_BYTES);
 }
 
 static const char *const told =
@@ -75,7 +76,7 @@ void crn_report_uncounted(void **field, const void *value) {
     crn_report_line(report, "what", "the field at offset %zu of the %s at %p refers to %p, %s",
                     holder.offset, holder.type, (const void *)holder.object, value, target);
     crn_report_line(report, "allocated", "the %s: %s", holder.type, allocated);
-    tell_stack(report, holder.object);
+    crn_stack_tell(report, "allocated_stack", birth_of(holder.object).stack);
     crn_report_line(report, "next step", "%s", told);
     crn_report_string(report, "type", holder.type);
     crn_report_number(report, "object_address", (uintptr_t)holder.object);
@@ -129,7 +130,7 @@ void crn_report_miscounted(const struct crn_block *block, const char *object, un
                     "name it",
                     count, found);
     crn_report_line(report, "allocated", "%s", allocated);
-    tell_stack(report, object);
+    crn_stack_tell(report, "allocated_stack", birth_of(object).stack);
     crn_report_line(report, "held by", "%u fields%s%s", search.found, search.found ? ": " : "",
                     search.text);
     crn_report_line(report, "next step", "%s", told);

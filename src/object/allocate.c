@@ -222,8 +222,7 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
 /* ---- Sized objects
  * ---------------------------------------------------------------------------------- */
 
-static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align,
-                   const void *caller) {
+static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align) {
     heap = chosen(heap);
     /* With the trailer, and so a spare byte behind the last element. */
     size_t want = bytes + 2 + crn_redzone_bytes;
@@ -246,11 +245,22 @@ static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t
         memcpy(object + request.bin->slot_size - 2, &unused, 2);
     }
     crn_leave();
-    if (CRN_UNLIKELY(crn_births_kept) &&
-        (request.has_own || crn_births_kept == CRN_BIRTHS_OF_ALL)) {
-        crn_birth_note(object, caller);
-    }
     return object;
+}
+
+static CRN_NOINLINE void *sized_noted(cairn_heap *heap, struct crn_type *type, size_t bytes,
+                                      size_t align, const void *caller) {
+    void *object = sized(heap, type, bytes, align);
+    bool may_be_kept = object && (crn_births_kept == CRN_BIRTHS_OF_ALL ||
+                                  crn_segment_kind(object) != CRN_SEGMENT_BLOCKY);
+    if (may_be_kept) crn_birth_note(object, caller);
+    return object;
+}
+
+CRN_INLINE void *sized_for(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t align,
+                           const void *caller) {
+    if (CRN_UNLIKELY(crn_births_kept)) return sized_noted(heap, type, bytes, align, caller);
+    return sized(heap, type, bytes, align);
 }
 
 void *cairn_new_array_(cairn_heap *heap, cairn_type *type, size_t count) {
@@ -264,7 +274,7 @@ void *cairn_new_array_(cairn_heap *heap, cairn_type *type, size_t count) {
     CAIRN_REQUIRE(!known->has_flex && !known->finalize,
                   "an array of %s: types with a flexible member or a finalizer have no arrays",
                   known->name);
-    return sized(heap, known, bytes, known->align, __builtin_return_address(0));
+    return sized_for(heap, known, bytes, known->align, __builtin_return_address(0));
 }
 
 void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t element_size,
@@ -277,8 +287,8 @@ void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t 
     struct crn_type *known = crn_type_known(type);
     crn_leave();
     if (!known) return NULL;
-    char *object =
-        sized(heap, known, crn_max(bytes, type->size), known->align, __builtin_return_address(0));
+    char *object = sized_for(heap, known, crn_max(bytes, type->size), known->align,
+                             __builtin_return_address(0));
     if (object && known->finalize) {
         crn_enter();
         bool is_noted = note_finalizable(object);
@@ -289,10 +299,10 @@ void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t 
 }
 
 void *cairn_alloc_(cairn_heap *heap, size_t bytes) {
-    return sized(heap, &crn_type_untyped, bytes, CRN_GRANULE, __builtin_return_address(0));
+    return sized_for(heap, &crn_type_untyped, bytes, CRN_GRANULE, __builtin_return_address(0));
 }
 void *cairn_alloc_bytes_(cairn_heap *heap, size_t bytes) {
-    return sized(heap, &crn_type_bytes, bytes, CRN_GRANULE, __builtin_return_address(0));
+    return sized_for(heap, &crn_type_bytes, bytes, CRN_GRANULE, __builtin_return_address(0));
 }
 
 static bool is_alignment(size_t align) {
@@ -300,11 +310,11 @@ static bool is_alignment(size_t align) {
 }
 void *cairn_alloc_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
     if (!is_alignment(align)) return NULL;
-    return sized(heap, &crn_type_untyped, bytes, align, __builtin_return_address(0));
+    return sized_for(heap, &crn_type_untyped, bytes, align, __builtin_return_address(0));
 }
 void *cairn_alloc_bytes_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
     if (!is_alignment(align)) return NULL;
-    return sized(heap, &crn_type_bytes, bytes, align, __builtin_return_address(0));
+    return sized_for(heap, &crn_type_bytes, bytes, align, __builtin_return_address(0));
 }
 
 static size_t length_of(const void *array, struct crn_block **block, const char *caller) {
@@ -334,8 +344,8 @@ void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count) {
                   array);
     size_t bytes;
     if (__builtin_mul_overflow(count, type->size, &bytes)) return NULL;
-    void *grown = sized(heap ? heap : (cairn_heap *)block->heap, type, bytes, type->align,
-                        __builtin_return_address(0));
+    void *grown = sized_for(heap ? heap : (cairn_heap *)block->heap, type, bytes, type->align,
+                            __builtin_return_address(0));
     if (grown) cairn_copy_(grown, array, crn_min(count, length), type->size);
     return grown;
 }
@@ -346,7 +356,7 @@ void *cairn_resize_array_(cairn_heap *heap, const void *array, size_t count) {
 static char *duplicate(cairn_heap *heap, const char *text, size_t limit, const void *caller) {
     CAIRN_REQUIRE(text, "cairn_strdup: the text is NULL");
     size_t length = strnlen(text, limit);
-    char *copy = sized(heap, &crn_type_bytes, length + 1, CRN_GRANULE, caller);
+    char *copy = sized_for(heap, &crn_type_bytes, length + 1, CRN_GRANULE, caller);
     if (copy) memcpy(copy, text, length);
     return copy;
 }
@@ -366,8 +376,8 @@ char *cairn_format_(cairn_heap *heap, const char *format, ...) {
     va_end(arguments);
     char *text = NULL;
     if (length >= 0) {
-        text = sized(heap, &crn_type_bytes, (size_t)length + 1, CRN_GRANULE,
-                     __builtin_return_address(0));
+        text = sized_for(heap, &crn_type_bytes, (size_t)length + 1, CRN_GRANULE,
+                         __builtin_return_address(0));
     }
     if (text) vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);

@@ -91,9 +91,8 @@ void crn_birth_note(const void *object, const void *returns_to) {
     crn_leave();
 }
 
-struct crn_birth crn_birth_of(const struct crn_block *block, const void *object) {
+struct crn_birth crn_birth_of_slow(const struct crn_block *block, const void *object) {
     struct crn_birth birth = {CRN_STACK_NONE, 0};
-    if (crn_births_kept == CRN_BIRTHS_NONE) return birth;
     const struct crn_birth *kept = &block->birth;
     if (block->slot_size) kept = crn_region_birth(&block->heap->region, object, false);
     if (kept) birth = *kept;

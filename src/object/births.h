@@ -21,7 +21,11 @@ void crn_births_init(enum crn_births kept, uint32_t depth);
 void crn_birth_note(const void *object, const void *returns_to);
 
 /* The object that starts there, dead or alive. */
-struct crn_birth crn_birth_of(const struct crn_block *block, const void *object);
+struct crn_birth crn_birth_of_slow(const struct crn_block *block, const void *object);
+CRN_INLINE struct crn_birth crn_birth_of(const struct crn_block *block, const void *object) {
+    struct crn_birth none = {CRN_STACK_NONE, 0};
+    return CRN_UNLIKELY(crn_births_kept) ? crn_birth_of_slow(block, object) : none;
+}
 
 /* The number of the stack of who deletes this, CRN_STACK_NONE if it is not to be taken. In no
  * section, with no lock held. */

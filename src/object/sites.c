@@ -11,7 +11,6 @@
  */
 #include "object/sites.h"
 
-#include "object/births.h"
 #include "object/object.h"
 
 #include <stdio.h>
@@ -69,14 +68,16 @@ void cairn_site_note_(void *object, struct cairn_site *site) {
 
 struct crn_place crn_site_of(const void *object) {
     struct crn_block *block = crn_block_of_interior(object);
-    return block ? crn_site_noted(block, object) : (struct crn_place){NULL, NULL, 0, 0};
+    return block ? crn_site_noted(&block->heap->region, object)
+                 : (struct crn_place){NULL, NULL, 0, 0};
 }
 
-struct crn_place crn_site_noted(const struct crn_block *block, const void *object) {
-    const uint32_t *note = crn_region_site(&block->heap->region, object, false);
+struct crn_place crn_site_noted(struct crn_region *region, const void *object) {
+    struct crn_place place = {NULL, NULL, 0, 0};
+    const uint32_t *note = crn_region_site(region, object, false);
     struct cairn_site *const *known = __atomic_load_n(&sites, __ATOMIC_ACQUIRE);
     uint32_t number = note && known ? *note & (SITES_MAX - 1) : 0;
-    if (!number) return (struct crn_place){NULL, NULL, 0, crn_birth_of(block, object).thread_id};
+    if (!number) return place;
     const struct cairn_site *site = known[number];
     return (struct crn_place){site->file, site->function, site->line,
                               thread_ids[*note >> SITE_BITS]};

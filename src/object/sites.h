@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where objects were allocated, as far as the program was compiled with CAIRN_SITES or has the
- * stack on record (births.h).
+ * Where objects were allocated, as far as the program was compiled with CAIRN_SITES.
  */
 #ifndef CRN_SITES_H
 #define CRN_SITES_H
@@ -18,7 +17,12 @@ struct crn_place {
 struct crn_place crn_site_of(const void *object);
 
 /* Of what started there last, dead or alive. */
-struct crn_place crn_site_noted(const struct crn_block *block, const void *object);
+struct crn_place crn_site_noted(struct crn_region *region, const void *object);
+
+/* Without a site the thread may be known from the object's birth (births.h). */
+CRN_INLINE void crn_place_add_birth(struct crn_place *place, struct crn_birth birth) {
+    if (!place->file) place->thread_id = birth.thread_id;
+}
 
 /* "file:line in function, by thread 3", or why that is not known. */
 void crn_place_describe(const struct crn_place *place, char *text, size_t bytes);

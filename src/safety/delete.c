@@ -76,7 +76,9 @@ static char *bury(const struct deletion *deletion, const struct crn_call *call) 
                               .deleted_ns = crn_os_now_ns(),
                               .deleted_stack = deletion->stack};
     if (CRN_UNLIKELY(crn_births_kept)) {
-        grave.allocated_stack = crn_birth_of(deletion->block, deletion->object).stack;
+        struct crn_birth birth = crn_birth_of(deletion->block, deletion->object);
+        grave.allocated_stack = birth.stack;
+        crn_place_add_birth(&grave.allocated, birth);
     }
     return crn_graveyard_bury(&grave);
 }

@@ -82,8 +82,10 @@ void crn_scene_object(struct crn_scene *scene, const void *object, const struct 
     crn_report_line(scene->report, "object", "%p, a %s of %zu bytes in heap %s, count %u", object,
                     block->type->name, bytes, block->heap->name, count_of(object));
     add_object(scene, object, block->type->name, bytes, block->heap->name);
-    struct crn_place place = crn_site_noted(block, object);
-    add_place(scene, &place, crn_birth_of(block, object).stack);
+    struct crn_place place = crn_site_noted(&block->heap->region, object);
+    struct crn_birth birth = crn_birth_of(block, object);
+    crn_place_add_birth(&place, birth);
+    add_place(scene, &place, birth.stack);
 }
 
 /* The heap may be gone, and the slot another object's. */
