@@ -34,21 +34,40 @@ enum { DWARF_FP = 29, DWARF_SP = 31, DWARF_RA = 30, HAS_RECORDS = 0 };
 /* ---- Rules --------------------------------------------------------------------------------------
  */
 
-enum { WORD = sizeof(void *), OFFSET_BITS = 13, RULE_BITS = 30 };
+enum { WORD = sizeof(void *), OFFSET_BITS = 13, KIND_BITS = 2, RULE_BITS = 30 };
 enum special { SPECIAL_END, SPECIAL_ODD, SPECIAL_NO_TABLE };
 
-/* Offsets are in words. fp 0: not saved. */
+/* From the lowest bit: kind, CFA's offset, where the frame pointer is saved (0: it is as it was),
+ * both in words, and whether the return address lies one word above that; else it is right below
+ * CFA. */
 struct rule {
-    uint32_t kind : 2; /* enum crn_rule_kind */
-    uint32_t cfa : OFFSET_BITS;
-    uint32_t fp : OFFSET_BITS;
-    uint32_t is_ra_beside_fp : 1; /* one word above the saved frame pointer; else below CFA */
-    uint32_t unused : 3;
+    uint32_t bits;
 };
-_Static_assert(sizeof(struct rule) == sizeof(uint32_t), "a rule is a word, its last bits unused");
+enum { FP_SHIFT = KIND_BITS + OFFSET_BITS, BESIDE_SHIFT = FP_SHIFT + OFFSET_BITS };
+_Static_assert(BESIDE_SHIFT + 1 <= RULE_BITS, "a rule fits");
 
+CRN_INLINE enum crn_rule_kind kind_of(struct rule rule) {
+    return (enum crn_rule_kind)(rule.bits & ((1u << KIND_BITS) - 1));
+}
+CRN_INLINE uint32_t offset_in(struct rule rule, unsigned shift) {
+    return rule.bits >> shift & ((1u << OFFSET_BITS) - 1);
+}
+CRN_INLINE uintptr_t cfa_bytes(struct rule rule) {
+    return (uintptr_t)offset_in(rule, KIND_BITS) * WORD;
+}
+CRN_INLINE uintptr_t fp_bytes(struct rule rule) {
+    return (uintptr_t)offset_in(rule, FP_SHIFT) * WORD;
+}
+CRN_INLINE bool is_beside_fp(struct rule rule) {
+    return rule.bits >> BESIDE_SHIFT & 1;
+}
+
+static struct rule make_rule(enum crn_rule_kind kind, int64_t cfa, int64_t fp, bool is_beside) {
+    uint32_t offsets = (uint32_t)(cfa / WORD) << KIND_BITS | (uint32_t)(fp / WORD) << FP_SHIFT;
+    return (struct rule){(uint32_t)kind | offsets | (uint32_t)is_beside << BESIDE_SHIFT};
+}
 static struct rule special(enum special what) {
-    return (struct rule){.kind = CRN_RULE_SPECIAL, .cfa = what};
+    return make_rule(CRN_RULE_SPECIAL, (int64_t)what * WORD, 0, false);
 }
 
 /* ---- Tables -------------------------------------------------------------------------------------
@@ -396,7 +415,6 @@ static bool read_common(struct machine *machine, const uint8_t *at) {
 }
 
 static struct rule rule_of_row(const struct row *row) {
-    struct rule rule = {.kind = CRN_RULE_NONE};
     bool is_first = row->ra.how == HOW_UNDEFINED || row->ra.how == HOW_SAME;
     if (is_first) return special(SPECIAL_END);
     bool is_known = row->cfa_register == DWARF_SP || row->cfa_register == DWARF_FP;
@@ -407,11 +425,8 @@ static struct rule rule_of_row(const struct row *row) {
                     fp % WORD == 0 && row->fp.how != HOW_ODD && row->ra.how == HOW_SAVED &&
                     ra >= WORD && (ra == WORD || ra == fp - WORD);
     if (!is_plain) return special(SPECIAL_ODD);
-    rule.kind = row->cfa_register == DWARF_SP ? CRN_RULE_FROM_SP : CRN_RULE_FROM_FP;
-    rule.cfa = (uint32_t)(row->cfa_offset / WORD) & ((1u << OFFSET_BITS) - 1);
-    rule.fp = (uint32_t)(fp / WORD) & ((1u << OFFSET_BITS) - 1);
-    rule.is_ra_beside_fp = ra != WORD;
-    return rule;
+    enum crn_rule_kind kind = row->cfa_register == DWARF_SP ? CRN_RULE_FROM_SP : CRN_RULE_FROM_FP;
+    return make_rule(kind, row->cfa_offset, fp, ra != WORD);
 }
 
 /* A call may be the last thing in its function: the code is looked up one byte before it ends. */
@@ -459,38 +474,40 @@ static uint64_t *make_kept(void) {
     return other;
 }
 
+/* In another way than the first, or nowhere yet: then one of the ways is written over. */
 static CRN_NOINLINE struct rule rule_slow(uintptr_t code, uint64_t *set, uint64_t tag) {
+    unsigned free_way = WAYS;
+    for (unsigned way = 0; way < WAYS; way++) {
+        uint64_t entry = __atomic_load_n(&set[way], __ATOMIC_RELAXED);
+        struct rule rule = {(uint32_t)entry & (((uint32_t)1 << RULE_BITS) - 1)};
+        if (entry >> RULE_BITS == tag && rule.bits) return rule;
+        if (!entry && free_way == WAYS) free_way = way;
+    }
     struct rule rule = learn(code);
-    uint32_t bits;
-    memcpy(&bits, &rule, sizeof(bits));
-    unsigned way = 0;
-    while (way < WAYS && set && __atomic_load_n(&set[way], __ATOMIC_RELAXED)) way++;
-    if (way == WAYS) way = (unsigned)(tag ^ code) % WAYS;
-    if (set) __atomic_store_n(&set[way], tag << RULE_BITS | bits, __ATOMIC_RELAXED);
+    unsigned way = free_way < WAYS ? free_way : (unsigned)(tag ^ code) % WAYS;
+    __atomic_store_n(&set[way], tag << RULE_BITS | rule.bits, __ATOMIC_RELAXED);
     return rule;
 }
 
 /* Relaxed: an entry is a word that says all that is to be known. */
-static inline struct rule rule_of(uintptr_t code) {
-    uint64_t *table = __atomic_load_n(&kept, __ATOMIC_ACQUIRE);
-    if (CRN_UNLIKELY(code >> CODE_BITS)) return learn(code);
-    if (CRN_UNLIKELY(!table)) table = make_kept();
+CRN_INLINE struct rule rule_of(uint64_t *table, uintptr_t code) {
     uint64_t spread = (code * 0x9e3779b97f4a7c15u) & (((uint64_t)1 << CODE_BITS) - 1);
     uint64_t tag = spread & (((uint64_t)1 << TAG_BITS) - 1);
-    uint64_t *set = table ? table + (spread >> TAG_BITS) * WAYS : NULL;
-    for (unsigned way = 0; way < WAYS && set; way++) {
-        uint64_t entry = __atomic_load_n(&set[way], __ATOMIC_RELAXED);
-        uint32_t bits = (uint32_t)entry & (((uint32_t)1 << RULE_BITS) - 1);
-        if (entry >> RULE_BITS != tag || bits == 0) continue;
-        struct rule rule;
-        memcpy(&rule, &bits, sizeof(rule));
-        return rule;
-    }
+    uint64_t *set = table + (spread >> TAG_BITS) * WAYS;
+    uint64_t entry = __atomic_load_n(&set[0], __ATOMIC_RELAXED);
+    struct rule rule = {(uint32_t)entry & (((uint32_t)1 << RULE_BITS) - 1)};
+    if (CRN_LIKELY(entry >> RULE_BITS == tag && rule.bits)) return rule;
     return rule_slow(code, set, tag);
 }
 
+static uint64_t *kept_rules(void) {
+    uint64_t *table = __atomic_load_n(&kept, __ATOMIC_ACQUIRE);
+    return CRN_LIKELY(table) ? table : make_kept();
+}
+
 enum crn_rule_kind crn_os_rule_kind(uintptr_t returns_to) {
-    return (enum crn_rule_kind)rule_of(returns_to).kind;
+    uint64_t *table = kept_rules();
+    return table ? kind_of(rule_of(table, returns_to)) : CRN_RULE_NONE;
 }
 
 /* ---- Walking ------------------------------------------------------------------------------------
@@ -513,41 +530,50 @@ struct frame {
 
 enum step { STEP_DONE, STEP_END, STEP_ODD };
 
-/* To the caller. Nothing outside [sp, high) is read. */
-static CRN_NO_SANITIZE enum step go_up(struct frame *frame, uintptr_t high) {
-    struct rule rule = rule_of(frame->code);
-    if (CRN_UNLIKELY(rule.kind == CRN_RULE_SPECIAL)) {
-        if (rule.cfa == SPECIAL_ODD) return STEP_ODD;
-        if (rule.cfa == SPECIAL_END || !HAS_RECORDS) return STEP_END;
-        rule = (struct rule){.kind = CRN_RULE_FROM_FP, .cfa = 2, .fp = 2};
-    }
-    uintptr_t base = rule.kind == CRN_RULE_FROM_SP ? frame->sp : frame->fp;
-    uintptr_t cfa = base + (uintptr_t)rule.cfa * WORD;
-    uintptr_t saved = cfa - (uintptr_t)rule.fp * WORD;
-    bool is_inside = cfa > frame->sp && cfa <= high && cfa % WORD == 0 && saved >= frame->sp;
-    if (CRN_UNLIKELY(!is_inside)) return STEP_END;
-    uintptr_t returns_at = rule.is_ra_beside_fp ? saved + WORD : cfa - WORD;
-    frame->code = *(const volatile uintptr_t *)returns_at;
-    if (rule.fp) frame->fp = *(const volatile uintptr_t *)saved;
-    frame->sp = cfa;
-    return frame->code ? STEP_DONE : STEP_END;
+/* Of a frame whose rule is none of the two usual ones. */
+static enum step step_of_special(struct rule *rule) {
+    enum special what = (enum special)offset_in(*rule, KIND_BITS);
+    if (what == SPECIAL_ODD) return STEP_ODD;
+    if (what == SPECIAL_END || !HAS_RECORDS) return STEP_END;
+    *rule = make_rule(CRN_RULE_FROM_FP, 2 * WORD, 2 * WORD, false);
+    return STEP_DONE;
 }
 
-CRN_NOINLINE unsigned crn_os_unwind(uintptr_t *frames, unsigned most, const void *first,
-                                    const char *stack_high) {
+/* To the caller. Nothing outside [sp, high) is read; there is no code at 0 nor above CODE_BITS. */
+CRN_INLINE CRN_NO_SANITIZE enum step go_up(uint64_t *table, struct frame *frame, uintptr_t high) {
+    struct rule rule = rule_of(table, frame->code);
+    if (CRN_UNLIKELY(kind_of(rule) == CRN_RULE_SPECIAL)) {
+        enum step step = step_of_special(&rule);
+        if (step != STEP_DONE) return step;
+    }
+    uintptr_t cfa = (kind_of(rule) == CRN_RULE_FROM_SP ? frame->sp : frame->fp) + cfa_bytes(rule);
+    uintptr_t saved = cfa - fp_bytes(rule);
+    bool is_inside = cfa > frame->sp && cfa <= high && cfa % WORD == 0 && saved >= frame->sp;
+    if (CRN_UNLIKELY(!is_inside)) return STEP_END;
+    uintptr_t returns_at = is_beside_fp(rule) ? saved + WORD : cfa - WORD;
+    frame->code = *(const volatile uintptr_t *)returns_at;
+    if (saved != cfa) frame->fp = *(const volatile uintptr_t *)saved;
+    frame->sp = cfa;
+    return CRN_LIKELY((frame->code - 1) >> CODE_BITS == 0) ? STEP_DONE : STEP_END;
+}
+
+CRN_NOINLINE CRN_NO_SANITIZE unsigned crn_os_unwind(uintptr_t *frames, unsigned most,
+                                                    const void *first, const char *stack_high) {
     enum { OWN_FRAMES_MAX = 16 };
+    uint64_t *table = kept_rules();
     struct frame frame;
     unsigned count = 0;
+    if (!table) return 0;
     OWN_FRAME(frame);
     for (unsigned own = 0; own < OWN_FRAMES_MAX && frame.code != (uintptr_t)first; own++) {
-        if (go_up(&frame, (uintptr_t)stack_high) != STEP_DONE) return 0;
+        if (go_up(table, &frame, (uintptr_t)stack_high) != STEP_DONE) return 0;
     }
     if (frame.code != (uintptr_t)first) return 0;
     enum step step = STEP_DONE;
     while (step == STEP_DONE) {
         frames[count++] = frame.code;
         if (count == most) return count;
-        step = go_up(&frame, (uintptr_t)stack_high);
+        step = go_up(table, &frame, (uintptr_t)stack_high);
     }
     return step == STEP_ODD ? 0 : count;
 }
