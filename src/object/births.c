@@ -47,7 +47,7 @@ static CRN_NOINLINE unsigned walk_slow(uintptr_t *frames, const void *returns_to
 /* 0 in the handler of a signal that came amid the runtime's own work. */
 static unsigned walk(uintptr_t *frames, const void *returns_to) {
     const struct crn_thread *self = crn_self();
-    if (!self || cairn_thread.no_stop) return 0;
+    if (cairn_thread.no_stop) return 0;
     unsigned count = crn_os_unwind(frames, stack_depth, returns_to, self->stack_high);
     return CRN_LIKELY(count) ? count : walk_slow(frames, returns_to, self);
 }
@@ -60,6 +60,10 @@ uint32_t crn_deletion_stack(const void *object, const void *returns_to) {
     if (crn_births_kept != CRN_BIRTHS_OF_ALL) {
         const struct crn_block *block = crn_guard_block_of(object);
         if (!block || !block->is_guarded) return CRN_STACK_NONE;
+    }
+    if (CRN_UNLIKELY(!crn_self())) { /* of which the walk needs to know the stack */
+        crn_enter();
+        crn_leave();
     }
     uintptr_t frames[CRN_FRAMES_MAX];
     unsigned count = walk(frames, returns_to);
@@ -123,6 +127,8 @@ void crn_stack_tell(struct crn_report *report, const char *key, uint32_t number)
     crn_os_name_frames(trace, telling->names[0], NAME_BYTES);
     if (!trace->count) crn_report_item(report, key, "not recorded, for want of memory");
     for (unsigned i = 0; i < trace->count; i++) {
+        /* A frame of its own where nothing is inlined. */
+        if (i == 0 && trace->count > 1 && crn_os_frame_is_own(telling->names[i])) continue;
         crn_report_item(report, key, telling->names[i]);
         if (crn_os_frame_is_main(telling->names[i])) break;
     }

@@ -23,19 +23,21 @@
 
 /* ---- Address space -------------------------------------------------------------------------- */
 
-static uint64_t fail_at, requests; /* requests: atomic */
+static uint64_t fail_at, requests; /* atomic */
 
 void crn_os_fail_at(uint64_t request) {
     __atomic_store_n(&requests, 0, __ATOMIC_RELAXED);
-    fail_at = request;
+    __atomic_store_n(&fail_at, request, __ATOMIC_RELAXED);
 }
 
 bool crn_os_should_fail(void) {
-    return CRN_UNLIKELY(fail_at) && __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED) == fail_at;
+    uint64_t at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
+    return CRN_UNLIKELY(at) && __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED) == at;
 }
 
 bool crn_os_has_failed(void) {
-    return fail_at && __atomic_load_n(&requests, __ATOMIC_RELAXED) >= fail_at;
+    uint64_t at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
+    return at && __atomic_load_n(&requests, __ATOMIC_RELAXED) >= at;
 }
 
 static void *map(size_t bytes, int protection) {

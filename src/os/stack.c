@@ -279,10 +279,9 @@ static char *next_line(char **at) {
     return line;
 }
 
-/* Whether it is a function of Cairn's headers: of those, whoever called it is told. */
-static bool is_own(const char *line) {
-    const char *end = strstr(line, " at ");
-    return strncmp(line, "cairn_", 6) == 0 && end && end[-1] == '_';
+bool crn_os_frame_is_own(const char *name) {
+    const char *end = strstr(name, " at ");
+    return strncmp(name, "cairn_", 6) == 0 && end && end[-1] == '_';
 }
 
 /* The next address of the answer: "name at file:line", and for each function that it is inlined
@@ -297,7 +296,7 @@ static char *next_name(char **at, char *name, size_t bytes) {
     for (;;) {
         bool has_more = *at && strncmp(*at, inlined_into, prefix) == 0;
         size_t length = strlen(name);
-        if (!has_more || !is_own(line)) {
+        if (!has_more || !crn_os_frame_is_own(line)) {
             snprintf(name + length, bytes - length, "%s%.180s", length ? ", inlined by " : "",
                      line);
         }

@@ -33,6 +33,7 @@ void crn_os_use_symbolizer(const char *path);
 /* "main at point.c:22 (/tmp/point+0x263b)", or without the helper "/tmp/point+0x263b"; one row of
  * `bytes` for each frame. Starts a process for each file that frames lie in. */
 void crn_os_name_frames(const struct crn_trace *trace, char *texts, size_t bytes);
+bool crn_os_frame_is_own(const char *name);  /* of Cairn's headers: of interest is who called it */
 bool crn_os_frame_is_main(const char *name); /* what calls it is the same in every program */
 
 #endif
