@@ -26,7 +26,7 @@ static bool make_stack(struct crn_stack *stack) {
     size_t limit = crn_os_address_limit();
     size_t bytes = limit == SIZE_MAX ? CRN_GIB(32) : limit / 32;
     for (; bytes >= CRN_MIB(1); bytes /= 2) {
-        stack->items = crn_os_map(bytes);
+        stack->items = crn_os_map_room(bytes);
         if (stack->items) break;
     }
     stack->capacity = bytes / sizeof(void *);

@@ -54,18 +54,28 @@ void *crn_os_reserve(size_t bytes, size_t align) {
     char *aligned = (char *)crn_round_up((uintptr_t)at, align);
     if (aligned > at) munmap(at, (size_t)(aligned - at));
     munmap(aligned + bytes, (size_t)(at + align - aligned));
-    madvise(aligned, bytes, MADV_DONTDUMP);
+    crn_os_set_dumped(aligned, bytes, false);
     return aligned;
 }
 
 void *crn_os_reserve_zero(size_t bytes) {
     void *at = map(bytes, PROT_READ);
-    if (at) madvise(at, bytes, MADV_DONTDUMP);
+    if (at) crn_os_set_dumped(at, bytes, false);
     return at;
 }
 
 void *crn_os_map(size_t bytes) {
     return map(bytes, PROT_READ | PROT_WRITE);
+}
+
+void *crn_os_map_room(size_t bytes) {
+    void *at = crn_os_map(bytes);
+    if (at) crn_os_set_dumped(at, bytes, false);
+    return at;
+}
+
+void crn_os_set_dumped(void *address, size_t bytes, bool is_dumped) {
+    madvise(address, bytes, is_dumped ? MADV_DODUMP : MADV_DONTDUMP);
 }
 
 bool crn_os_commit(void *address, size_t bytes) {

@@ -16,6 +16,11 @@ void *crn_os_reserve(size_t bytes, size_t align);
 void *crn_os_reserve_zero(size_t bytes);
 /* Memory for the runtime itself, zeroed and writable, committed as touched. NULL on failure. */
 void *crn_os_map(size_t bytes);
+/* The same, much larger than what is ever touched: left out of core files. */
+void *crn_os_map_room(size_t bytes);
+/* Whether core files have it. What is reserved they have not, until this is called: a core of
+ * hundreds of gigabytes, be they holes, is none that can be piped or written by a debugger. */
+void crn_os_set_dumped(void *address, size_t bytes, bool is_dumped);
 bool crn_os_commit(void *address, size_t bytes);   /* make writable */
 void crn_os_decommit(void *address, size_t bytes); /* give the pages back; reads no more */
 void crn_os_protect(void *address, size_t bytes);  /* no access; the contents stay */

@@ -62,7 +62,7 @@ static unsigned widest_shadow(void) {
 }
 
 bool crn_space_init(void) {
-    crn_space.segment_kinds = crn_os_map((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
+    crn_space.segment_kinds = crn_os_map_room((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
     reserve_graveyard();
     unsigned widest = widest_shadow();
@@ -218,11 +218,22 @@ static size_t site_index(const struct crn_region *region, const char *address) {
     return (size_t)(address - region->base) >> CRN_GRANULE_SHIFT;
 }
 
+/* The sites of a segment belong into a core file as it does. */
+static void set_sites_dumped(const struct crn_region *region, size_t first, size_t count,
+                             bool is_dumped) {
+    enum { SITES_SHIFT = CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT };
+    uint32_t *sites = region->sites + (first << SITES_SHIFT);
+    crn_os_set_dumped(sites, (count << SITES_SHIFT) * sizeof(uint32_t), is_dumped);
+}
+
 static CRN_NOINLINE bool make_sites(struct crn_region *region) {
     crn_lock_acquire(&space_lock);
     if (!region->sites) {
-        size_t bytes = notes_bytes(region, sizeof(*region->sites));
-        __atomic_store_n(&region->sites, crn_os_map(bytes), __ATOMIC_RELEASE);
+        uint32_t *sites = crn_os_map_room(notes_bytes(region, sizeof(*region->sites)));
+        __atomic_store_n(&region->sites, sites, __ATOMIC_RELEASE);
+        for (size_t i = 0; sites && i < region->segment_count; i++) {
+            if (region->is_taken[i]) set_sites_dumped(region, i, 1, true);
+        }
     }
     crn_lock_release(&space_lock);
     return region->sites != NULL;
@@ -278,6 +289,7 @@ static void each_shadow(char *segment, size_t bytes, void (*apply)(void *address
 static bool commit_failed; /* under space_lock */
 static void commit_shadow(void *address, size_t bytes) {
     if (!crn_os_commit(address, bytes)) commit_failed = true;
+    crn_os_set_dumped(address, bytes, true);
 }
 
 char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_segment_kind kind,
@@ -295,6 +307,8 @@ char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_seg
     commit_failed = false;
     each_shadow(at, bytes, commit_shadow);
     if (commit_failed || !crn_os_commit(at, bytes)) goto unlock;
+    crn_os_set_dumped(at, bytes, true);
+    if (region->sites) set_sites_dumped(region, first, count, true);
     if (is_huge) crn_os_huge(at, bytes);
     segment = at;
     for (size_t i = 0; i < count; i++) {
@@ -320,10 +334,12 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
         region->is_taken[first + i] = 0;
     }
     crn_os_decommit(segment, bytes);
+    crn_os_set_dumped(segment, bytes, false);
     each_shadow(segment, bytes, crn_os_purge);
     if (region->sites) {
         crn_os_purge(region->sites + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
                      bytes / CRN_GRANULE * sizeof(uint32_t));
+        set_sites_dumped(region, first, count, false);
     }
     if (region->births) {
         crn_os_purge(region->births + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
