@@ -22,6 +22,8 @@
  */
 #include "gc/gc.h"
 
+#include "base/described.h"
+
 #include <string.h>
 
 struct crn_gc crn_gc;
@@ -227,3 +229,14 @@ void crn_epoch_run(bool is_bounded) {
     crn_gc.logged_entries = 0;
     crn_pace_after_epoch(crn_os_now_ns() - started, rooted - started, entries, young_bytes);
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(crn_gc, epoch),
+    CRN_MEMBER(crn_gc, trace_number),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(crn_gc),
+};

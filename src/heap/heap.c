@@ -6,6 +6,7 @@
  * per block, for finding runs. Both change together, under heap->lock or while the world is
  * stopped.
  */
+#include "base/described.h"
 #include "heap/guard.h"
 #include "os/os.h"
 
@@ -569,3 +570,51 @@ void crn_heap_deinit(struct crn_heap *heap) {
     crn_region_deinit(&heap->region, heap->name);
     crn_meta_free(heap->rooms, heap->rooms_capacity * sizeof(*heap->rooms));
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(crn_heap, region),
+    CRN_MEMBER(crn_heap, name),
+    CRN_MEMBER(crn_heap, segments),
+    CRN_MEMBER(crn_heap, larges),
+    CRN_MEMBER(crn_segment, next),
+    CRN_MEMBER(crn_segment, segment_count),
+    CRN_MEMBER(crn_segment, large),
+    CRN_SIZE(crn_block),
+    CRN_MEMBER(crn_block, type),
+    CRN_MEMBER(crn_block, base),
+    CRN_MEMBER(crn_block, young_begin),
+    CRN_MEMBER(crn_block, young_end),
+    CRN_MEMBER(crn_block, cursor),
+    CRN_MEMBER(crn_block, slot_size),
+    CRN_MEMBER(crn_block, state),
+    CRN_MEMBER(crn_block, content),
+    CRN_MEMBER(crn_block, is_sized),
+    CRN_MEMBER(crn_block, end),
+    CRN_MEMBER(crn_block, used_bytes),
+    CRN_MEMBER(crn_block, body_of),
+    CRN_MEMBER(crn_block, has_extras),
+    CRN_MEMBER(crn_block, is_guarded),
+    CRN_MEMBER(crn_block, sealed),
+    CRN_MEMBER(crn_type, name),
+    CRN_MEMBER(crn_type, size),
+    CRN_MEMBER(crn_type, content),
+    CRN_MEMBER(crn_type, has_flex),
+    CRN_MEMBER(crn_type, flex_offset),
+    CRN_MEMBER(crn_type, refs),
+    CRN_MEMBER(crn_type, ref_count),
+    CRN_MEMBER(crn_type, words),
+    CRN_MEMBER(crn_type, tagged_count),
+    CRN_MEMBER(crn_type, word_mask),
+    CRN_MEMBER(crn_type, word_tag),
+    CRN_MEMBER(cairn_cursor, next),
+    CRN_NUMBER(CRN_SEGMENT_SHIFT),
+    CRN_NUMBER(CRN_BLOCK_SHIFT),
+    CRN_NUMBER(CRN_GRANULE_SHIFT),
+    CRN_NUMBER(CRN_BLOCK_FREE),
+    CRN_NUMBER(CRN_BLOCK_BODY),
+    CRN_NUMBER(CRN_LEAF),
+    CRN_NUMBER(CRN_EXACT),
+    CRN_NUMBER(CRN_UNTYPED),
+};

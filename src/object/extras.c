@@ -20,6 +20,8 @@
  */
 #include "object/object.h"
 
+#include "base/described.h"
+
 enum {
     SHARD_BITS = 6,
     SHARDS = 1 << SHARD_BITS,
@@ -273,3 +275,28 @@ void crn_extras_drop(cairn_heap *heap) {
     }
     crn_extras_each(drop, heap);
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_SIZE(crn_shard),
+    CRN_MEMBER(crn_shard, bucket_count),
+    CRN_MEMBER(crn_shard, segments),
+    CRN_MEMBER(crn_extra, next),
+    CRN_MEMBER(crn_extra, object),
+    CRN_MEMBER(crn_extra, cell),
+    CRN_MEMBER(crn_extra, last_cleanup),
+    CRN_MEMBER(crn_extra, tombstone),
+    CRN_MEMBER(crn_extra, pin_count),
+    CRN_MEMBER(crn_extra, finalizer),
+    CRN_MEMBER(cairn_weak_cell, target),
+    CRN_NUMBER(SHARDS),
+    CRN_NUMBER(FIRST_BUCKETS),
+    CRN_NUMBER(CRN_FINALIZER_WANTED),
+    CRN_NUMBER(CRN_FINALIZER_QUEUED),
+    CRN_NUMBER(CRN_FINALIZER_RUNNING),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(shards),
+};

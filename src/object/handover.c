@@ -11,6 +11,8 @@
  */
 #include "object/object.h"
 
+#include "base/described.h"
+
 struct crn_handover {
     struct crn_handover *next, *prev; /* under the lock */
     struct crn_given given;           /* scanned; the argument is cleared when it has been taken */
@@ -133,3 +135,15 @@ void crn_handovers_each(void (*visit)(char *low, char *high, void *context), voi
         visit((char *)&at->given, (char *)(&at->result + 1), context);
     }
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(crn_handover, next),
+    CRN_MEMBER(crn_handover, given),
+    CRN_MEMBER(crn_handover, result),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(handovers),
+};

@@ -4,6 +4,8 @@
  */
 #include "object/object.h"
 
+#include "base/described.h"
+
 struct root {
     struct root *next;
     char *low, *high;
@@ -59,3 +61,15 @@ void cairn_stack_remove(const void *low) {
 void crn_roots_each(void (*visit)(char *low, char *high, void *context), void *context) {
     for (struct root *root = roots; root; root = root->next) visit(root->low, root->high, context);
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(root, next),
+    CRN_MEMBER(root, low),
+    CRN_MEMBER(root, high),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(roots),
+};

@@ -11,6 +11,7 @@
  */
 #include "object/sites.h"
 
+#include "base/described.h"
 #include "object/object.h"
 
 #include <stdio.h>
@@ -98,3 +99,17 @@ void crn_place_describe(const struct crn_place *place, char *text, size_t bytes)
              lacks_room ? "no address space for sites"
                         : "compile with -DCAIRN_SITES or run with CAIRN_STACKS=1");
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(cairn_site, file),
+    CRN_MEMBER(cairn_site, function),
+    CRN_MEMBER(cairn_site, line),
+    CRN_NUMBER(SITE_BITS),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(sites),
+    CRN_TABLE(thread_ids),
+};

@@ -2,6 +2,7 @@
  *
  * The first call: settings from the environment, the address space, the default heap; and heaps.
  */
+#include "base/described.h"
 #include "base/report.h"
 #include "heap/guard.h"
 #include "object/births.h"
@@ -258,3 +259,22 @@ const char *cairn_status_text(cairn_status status) {
     }
     return "unknown status";
 }
+
+/* ---- For debuggers ---- */
+
+#if defined(CRN_GDB_SCRIPT)
+/* In the archive: the script that gdb loads with the program, by its file's name (1: it is in
+ * Python). Loaded with the program, and so not taken by strip. */
+static const char gdb_script[] __attribute__((CRN_RETAINED used, section(".debug_gdb_scripts"))) =
+    "\1" CRN_GDB_SCRIPT;
+#endif
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_NUMBER(CRN_DESCRIBED_VERSION),
+    CRN_MEMBER(cairn_heap, next),
+    CRN_MEMBER(cairn_heap, waiting_objects),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(crn_heaps),
+};

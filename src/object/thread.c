@@ -10,6 +10,8 @@
  */
 #include "object/object.h"
 
+#include "base/described.h"
+
 #include <limits.h>
 #include <pthread.h>
 #include <string.h>
@@ -190,3 +192,21 @@ void crn_thread_forget_others(void) {
         }
     }
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(crn_thread, next),           CRN_MEMBER(crn_thread, stack_low),
+    CRN_MEMBER(crn_thread, stack_high),     CRN_MEMBER(crn_thread, alternate_high),
+    CRN_MEMBER(crn_thread, interrupted_at), CRN_MEMBER(crn_thread, stopped_at),
+    CRN_MEMBER(crn_thread, state),          CRN_MEMBER(crn_thread, thread_id),
+    CRN_MEMBER(crn_thread, is_rootless),    CRN_MEMBER(crn_thread, static_locals),
+    CRN_MEMBER(crn_thread, frame),          CRN_MEMBER(crn_thread, frame_bytes),
+    CRN_MEMBER(crn_thread, specifics),      CRN_MEMBER(crn_thread, specifics_in_use),
+    CRN_MEMBER(crn_thread, holds_world),    CRN_NUMBER(CRN_THREAD_GONE),
+    CRN_NUMBER(CRN_SPECIFIC_PER_PIECE),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(crn_threads),
+};

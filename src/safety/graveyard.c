@@ -15,6 +15,7 @@
  * between two looks at it. A record that is being overwritten is older than all others, so a search
  * that meets one goes on above it.
  */
+#include "base/described.h"
 #include "safety/safety.h"
 
 #include <string.h>
@@ -158,3 +159,30 @@ bool crn_graveyard_find_object(const void *object, struct crn_grave *grave) {
     }
     return false;
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_SIZE(record),
+    CRN_MEMBER(record, number),
+    CRN_MEMBER(record, grave),
+    CRN_MEMBER(crn_grave, position),
+    CRN_MEMBER(crn_grave, bytes),
+    CRN_MEMBER(crn_grave, object),
+    CRN_MEMBER(crn_grave, type),
+    CRN_MEMBER(crn_grave, allocated),
+    CRN_MEMBER(crn_grave, file),
+    CRN_MEMBER(crn_grave, function),
+    CRN_MEMBER(crn_grave, line),
+    CRN_MEMBER(crn_grave, thread_id),
+    CRN_MEMBER(crn_place, file),
+    CRN_MEMBER(crn_place, function),
+    CRN_MEMBER(crn_place, line),
+    CRN_MEMBER(crn_place, thread_id),
+    CRN_NUMBER(RECORDS),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(records),
+    CRN_TABLE(last_number),
+};

@@ -9,6 +9,7 @@
  */
 #include "space/space.h"
 
+#include "base/described.h"
 #include "base/lock.h"
 #include "os/os.h"
 
@@ -349,3 +350,30 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
     __atomic_store_n(&region->committed_count, region->committed_count - count, __ATOMIC_RELAXED);
     crn_lock_release(&space_lock);
 }
+
+/* ---- For debuggers ---- */
+
+CRN_DESCRIBED_AS(described) = {
+    CRN_MEMBER(crn_space, deleted_bits),
+    CRN_MEMBER(crn_space, low),
+    CRN_MEMBER(crn_space, high),
+    CRN_MEMBER(crn_space, graveyard),
+    CRN_MEMBER(crn_space, grave_bytes),
+    CRN_MEMBER(crn_space, mask),
+    CRN_MEMBER(crn_region, base),
+    CRN_MEMBER(crn_region, end),
+    CRN_MEMBER(crn_region, is_taken),
+    CRN_MEMBER(crn_region, head_of),
+    CRN_MEMBER(crn_region, committed_count),
+    CRN_MEMBER(crn_region, sites),
+    CRN_SIZE(ended),
+    CRN_MEMBER(ended, low),
+    CRN_MEMBER(ended, high),
+    CRN_MEMBER(ended, name),
+    CRN_NUMBER(ENDED_MAX),
+};
+
+CRN_TABLES_AS(tables) = {
+    CRN_TABLE(crn_space),
+    CRN_TABLE(ended),
+};
