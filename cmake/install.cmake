@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# What `cmake --install` puts where: both libraries, the headers, the CMake package, cairn.pc; and the
+# What `cmake --install` puts where: both libraries, the headers, the CMake package, cairn.pc, what gdb loads; and the
 # target `uninstall`, which removes the files of the last install and the folders of ours it leaves empty.
 include(CMakePackageConfigHelpers)
 
@@ -40,5 +40,25 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cairn.pc DESTINATION ${CMAKE_INSTALL_L
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/cairn-config.cmake
     ${CMAKE_CURRENT_BINARY_DIR}/cairn-config-version.cmake
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/cairn)
+
+# gdb looks for the scripts of a library by the library's full path, which is known when it is installed. The
+# archive carries the path of the same file (src/object/start.c), as it is if nobody moves the prefix.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/tools/gdb/cairn_gdb DESTINATION ${CMAKE_INSTALL_DATADIR}/cairn/gdb
+    FILES_MATCHING PATTERN "*.py" PATTERN "__pycache__" EXCLUDE)
+set(CAIRN_GDB_SCRIPT libcairn.so.${PROJECT_VERSION}-gdb.py)
+install(CODE "
+    set(datadir \"${CMAKE_INSTALL_DATADIR}\")
+    set(libdir \"${CMAKE_INSTALL_LIBDIR}\")
+    foreach(folder datadir libdir)
+        if(NOT IS_ABSOLUTE \"\${\${folder}}\")
+            set(\${folder} \"\${CMAKE_INSTALL_PREFIX}/\${\${folder}}\")
+        endif()
+    endforeach()
+    get_filename_component(libdir \"\${libdir}\" REALPATH)
+    file(INSTALL DESTINATION \"\${datadir}/gdb/auto-load\${libdir}\" TYPE FILE
+        RENAME \"${CAIRN_GDB_SCRIPT}\" FILES \"${PROJECT_SOURCE_DIR}/tools/gdb/cairn-gdb.py\")")
+target_compile_definitions(cairn_static PRIVATE
+    CRN_GDB_SCRIPT="${CMAKE_INSTALL_FULL_DATADIR}/gdb/auto-load${CMAKE_INSTALL_FULL_LIBDIR}/${CAIRN_GDB_SCRIPT}")
+
 add_custom_target(uninstall COMMAND ${PROJECT_SOURCE_DIR}/scripts/uninstall.sh
     ${CMAKE_BINARY_DIR}/install_manifest.txt VERBATIM)

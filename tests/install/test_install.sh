@@ -46,6 +46,15 @@ for name in pthread_create pthread_setspecific poll nanosleep; do
     grep -qx $name <<<"$interposed" || failed "$name is not interposed"
 done
 
+# ---- gdb loads its script by itself, for the library and for programs with the archive, stripped ones too
+# The program has done all its work when it ends.
+cairn_in_gdb() { # what, safe path, scripts folder, program
+    command -v gdb >/dev/null && gdb -batch -ex 'python 1' 2>&1 | cmp -s - /dev/null || return 0
+    gdb -nx -batch -iex "add-auto-load-safe-path $2" -iex "set auto-load scripts-directory $3" \
+        -ex 'catch syscall exit_group' -ex run -ex 'cairn heap' "$4" >"$work/gdb.txt" 2>&1
+    grep -q '^heap default: ' "$work/gdb.txt" || { cat "$work/gdb.txt"; failed "$1: gdb has no cairn heap"; }
+}
+
 # ---- CMake
 for way in package subdirectory fetch; do
     run "$way" cmake -S "$consumer" -B "$work/$way" -DWAY=$way -DCMAKE_C_COMPILER="$cc" \
@@ -70,6 +79,10 @@ flags=$(pkg-config --cflags --libs cairn) || failed "pkg-config"
 run "pkg-config" "$cc" -o "$work/shared" "$consumer/main.c" $flags
 run "pkg-config" "$work/shared"
 readelf -d "$work/shared" | grep -q 'NEEDED.*libcairn' || failed "pkg-config: not the shared library"
+scripts=$(find "$prefix" -type d -path '*/gdb/auto-load')
+cairn_in_gdb "shared" "$scripts" "$scripts" "$work/shared"
+strip --strip-unneeded "$(readlink -f "$library")"
+cairn_in_gdb "shared, stripped" "$scripts" "$scripts" "$work/shared"
 
 # ---- Programs with sanitizers, on the library without. Some hide where threads' locals lie.
 for kind in address thread; do
@@ -90,6 +103,10 @@ pc=$(dirname "$(find "$work/plain-prefix" -name cairn.pc)")
 flags=$(PKG_CONFIG_PATH=$pc pkg-config --static --cflags --libs cairn) || failed "pkg-config --static"
 run "pkg-config --static" "$cc" -static -o "$work/static" "$consumer/main.c" $flags
 run "pkg-config --static" "$work/static"
+scripts=$(find "$work/plain-prefix" -type d -path '*/gdb/auto-load')
+cairn_in_gdb "static" "$scripts" /nowhere "$work/static"
+strip "$work/static"
+cairn_in_gdb "static, stripped" "$scripts" /nowhere "$work/static"
 
 # ---- And away again
 run uninstall cmake --build "$build" --target uninstall
