@@ -8,7 +8,7 @@ from .heap import IS_COUNTED
 from .library import Library
 from .memory import Trouble, Unreadable
 from .paths import holders_in_heaps, shortest_path, step_name
-from .roots import Roots, Selection, describe_root, symbol_at
+from .roots import Roots, Selection, describe_best, describe_root, symbol_at
 from .text import amount, plural, say
 from .types import is_reference
 
@@ -350,13 +350,12 @@ object counts. Weak references do not hold."""
 
     @staticmethod
     def show_path(library, roots, start):
-        found = shortest_path(library, roots, start)
-        if not found:
+        path = shortest_path(library, roots, start)
+        if not path:
             say("no root leads to it: the next trace takes it")
             return
-        root, path = found
         say("shortest path from a root:")
-        say("  " + describe_root(root))
+        say("  " + describe_best([root for root in roots if root.target == path[0]]))
         for number, (at, following) in enumerate(zip(path, path[1:] + [None])):
             if PATH_SHOWN // 2 <= number < len(path) - PATH_SHOWN // 2:
                 if number == PATH_SHOWN // 2:

@@ -42,15 +42,12 @@ def offsets_in(library, block, start, end, values, patterns):
 
 
 def shortest_path(library, roots, target):
-    """Objects from one that a root holds to the target, with that root; None if there is no way."""
+    """The objects from one that a root holds to the target; None if there is no way."""
     parents, queue = {}, collections.deque()
     for root in roots:
         if root.target not in parents:
             parents[root.target] = None
             queue.append(root.target)
-    by_root = {}
-    for root in roots:
-        by_root.setdefault(root.target, root)
     shift, known, leaf = library.block_shift, library._blocks_at, library.LEAF
     while queue and target not in parents:
         start = queue.popleft()
@@ -80,7 +77,7 @@ def shortest_path(library, roots, target):
     while parents[path[-1]] is not None:
         path.append(parents[path[-1]])
     path.reverse()
-    return by_root[path[0]], path
+    return path
 
 
 def step_name(library, holder, target):

@@ -13,6 +13,7 @@ from .types import dotted, path_in
 
 RED_ZONE = 128
 FRAMES_MAX = 500
+ROOTS_TRIED = 32
 
 
 # `target` is the start of the object; `at` the address of the word, 0 if it has none; `thread` gdb's, or None.
@@ -187,6 +188,16 @@ def describe_root(root):
     if root.kind == "register":
         return "register %s of %s%s" % (root.text, who, ", " + name if name else "")
     return "the stack of %s, %s at %s" % (who, name + "," if name else "", at)
+
+
+def describe_best(roots):
+    """Of several that hold the same object one that the program has a name for, if there is one."""
+    texts = []
+    for root in roots[:ROOTS_TRIED]:
+        texts.append(describe_root(root))
+        if root.kind not in ("stack", "register", "saved") or " in frame #" in texts[-1]:
+            return texts[-1]
+    return texts[0]
 
 
 def symbol_at(address):
