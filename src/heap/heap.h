@@ -158,7 +158,8 @@ CRN_INLINE void crn_deaths_happened(void) {
  * stopped. */
 struct crn_run {
     struct crn_block *block;
-    char *end; /* of the free run that the cursor is in; the cursor's limit is zeroed up to */
+    char *end;       /* of the free run that the cursor is in; the cursor's limit is zeroed up to */
+    bool has_filled; /* a block: so it will probably fill the next one */
 };
 struct crn_cache {
     struct crn_heap *heap;

@@ -134,6 +134,21 @@ void crn_os_release(void *address, size_t bytes) {
     munmap(address, bytes);
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* Whatever goes wrong is told when the memory is written. */
+void crn_os_populate(void *address, size_t bytes) {
+    static bool is_unknown; /* atomic; to this kernel */
+    if (__atomic_load_n(&is_unknown, __ATOMIC_RELAXED)) return;
+    int saved = errno;
+    if (madvise(address, bytes, MADV_POPULATE_WRITE) != 0 && errno == EINVAL) {
+        __atomic_store_n(&is_unknown, true, __ATOMIC_RELAXED);
+    }
+    errno = saved;
+}
+
 /* Small pages unless said otherwise, for the tables and worklists are touched here and there, and
  * blocks of rare types too: an empty program would take 5 MiB more where the system uses huge pages
  * always. */

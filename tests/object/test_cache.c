@@ -8,6 +8,8 @@
 
 #include "object/object.h"
 
+#include <sys/mman.h>
+
 enum { MANY = 20000 };
 static NodeRef *kept;
 
@@ -93,6 +95,47 @@ static void full_heap_gives_null_from_every_path(void **state) {
     crn_heap_deinit(&small);
 }
 
+static size_t resident_pages(const char *begin, size_t bytes) {
+    size_t page = crn_os_page_bytes(), count = 0;
+    unsigned char resident[CRN_BLOCK_BYTES >> 12];
+    assert_int_equal(mincore((void *)(uintptr_t)begin, bytes, resident), 0);
+    for (size_t i = 0; i < bytes / page; i++) count += resident[i] & 1;
+    return count;
+}
+
+static bool system_populates(void) {
+    char *trial = crn_os_map(CRN_BLOCK_BYTES);
+    assert_non_null(trial);
+    assert_int_equal(resident_pages(trial, CRN_BLOCK_BYTES), 0);
+    crn_os_populate(trial, CRN_BLOCK_BYTES);
+    size_t resident = resident_pages(trial, CRN_BLOCK_BYTES);
+    crn_os_release(trial, CRN_BLOCK_BYTES);
+    return resident > 0;
+}
+
+/* The first block comes page by page, for it may be the only one of its type; the next at once. */
+static void blocks_after_the_first_are_populated(void **state) {
+    (void)state;
+    if (!system_populates()) skip();
+    static struct crn_type leaf = {.name = "leaf", .size = 1024, .align = 16, .content = CRN_LEAF};
+    memset(&small, 0, sizeof(small));
+    assert_true(crn_heap_init(&small, CRN_MIB(32)));
+    assert_true(crn_cache_init(&cache, &small));
+    struct crn_bin *bin = crn_bin_fixed(&leaf);
+    cairn_section_enter_();
+    char *first = crn_cache_allocate(&cache, bin);
+    size_t of_first = resident_pages(first, CRN_BLOCK_BYTES);
+    for (size_t i = 1; i < CRN_BLOCK_BYTES / 1024; i++) crn_cache_allocate(&cache, bin);
+    size_t of_full = resident_pages(first, CRN_BLOCK_BYTES);
+    char *second = crn_cache_allocate(&cache, bin);
+    size_t of_second = resident_pages(second, CRN_BLOCK_BYTES);
+    cairn_section_leave_();
+    assert_int_equal(of_first, 0);
+    assert_int_equal(of_full, 0); /* of fresh memory nothing is written here */
+    assert_int_equal(of_second, CRN_BLOCK_BYTES / crn_os_page_bytes());
+    crn_heap_deinit(&small);
+}
+
 static void fail_the_next_request(void) {
     crn_os_fail_at(1);
 }
@@ -124,6 +167,7 @@ int main(void) {
         cmocka_unit_test(holes_of_fragmented_blocks_are_handed_out_once),
         cmocka_unit_test(own_blocks_are_given_back_and_zeroed),
         cmocka_unit_test(full_heap_gives_null_from_every_path),
+        cmocka_unit_test(blocks_after_the_first_are_populated),
         cmocka_unit_test(table_that_cannot_grow_gives_null_and_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
