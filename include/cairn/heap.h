@@ -56,9 +56,27 @@ CAIRN_INLINE_ void *cairn_noted_(void *object, struct cairn_site *site) {
 #define CAIRN_SLOT_SIZE_(T)                                                                        \
     ((CAIRN_ROOM_(T) + CAIRN_SLOT_ALIGN_(T) - 1) & ~(CAIRN_SLOT_ALIGN_(T) - 1))
 
+/* In checked files what is new has its verdicts at once, as far as eight of them reach. Large ones
+ * may lie where there are none. */
+#if defined(CAIRN_CHECKED) && !CAIRN_TSAN_
+#define CAIRN_BORN_(T, object) cairn_born_(cairn_type_of_##T, CAIRN_ROOM_(T) <= 8192, (object))
+#else
+#define CAIRN_BORN_(T, object) (object)
+#endif
+CAIRN_INLINE_ void *cairn_born_(const cairn_type *type, bool is_small, void *object) {
+    uintptr_t a = (uintptr_t)object;
+    bool is_judged = !(a & __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE));
+    if (is_small && CAIRN_LIKELY_(is_judged && object)) {
+        __builtin_memcpy(cairn_runtime.verdicts + (a >> 3), &type->first_verdicts, 8);
+    }
+    return object;
+}
+
 /* One zeroed T. The fast path is load, add, compare, store. */
-#define cairn_new(T) ((T *)CAIRN_NOTED_(cairn_new_(cairn_type_of_##T, CAIRN_SLOT_SIZE_(T))))
-#define cairn_new_in(heap, T) ((T *)CAIRN_NOTED_(cairn_new_type_in_((heap), cairn_type_of_##T)))
+#define cairn_new(T)                                                                               \
+    ((T *)CAIRN_NOTED_(CAIRN_BORN_(T, cairn_new_(cairn_type_of_##T, CAIRN_SLOT_SIZE_(T)))))
+#define cairn_new_in(heap, T)                                                                      \
+    ((T *)CAIRN_NOTED_(CAIRN_BORN_(T, cairn_new_type_in_((heap), cairn_type_of_##T))))
 
 /* The same for a layout that cairn_type_create made. */
 #define cairn_new_type(type) CAIRN_NOTED_(cairn_new_type_in_(NULL, (type)))
@@ -89,14 +107,15 @@ CAIRN_INLINE_ void *cairn_new_(cairn_type *type, size_t slot_size) {
         _Pragma("GCC diagnostic push");                                                            \
         _Pragma("GCC diagnostic ignored \"-Wmissing-field-initializers\"");                        \
         _Pragma("GCC diagnostic ignored \"-Wshadow\"");                                            \
-        T *cairn_made_ =                                                                           \
-            (T *)CAIRN_NOTED_(cairn_make_of_<T>((heap), cairn_type_of_##T, T{__VA_ARGS__}));       \
+        T *cairn_made_ = (T *)CAIRN_NOTED_(                                                        \
+            CAIRN_BORN_(T, cairn_make_of_<T>((heap), cairn_type_of_##T, T{__VA_ARGS__})));         \
         _Pragma("GCC diagnostic pop");                                                             \
         cairn_made_;                                                                               \
     })
 #else
 #define cairn_make_in(heap, T, ...)                                                                \
-    ((T *)CAIRN_NOTED_(cairn_make_((heap), cairn_type_of_##T, &(const T){__VA_ARGS__})))
+    ((T *)CAIRN_NOTED_(                                                                            \
+        CAIRN_BORN_(T, cairn_make_((heap), cairn_type_of_##T, &(const T){__VA_ARGS__}))))
 #endif
 CAIRN_API void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial);
 #ifdef __cplusplus

@@ -102,7 +102,8 @@ struct cairn_type {
     const char *name;
     const struct cairn_field *fields;
     cairn_type_options options;
-    struct crn_type *known; /* atomic; what the collector made of it */
+    struct crn_type *known;  /* atomic; what the collector made of it */
+    uint64_t first_verdicts; /* of a new object's first 64 bytes; written before known */
 };
 
 CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(NodeRef, n) */
@@ -118,11 +119,11 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
 #define CAIRN_LEAF(T)                                                                              \
     __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
         {0, CAIRN_REDZONED_, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                               \
-         CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL}}
+         CAIRN_APPLY_(CAIRN_OPTIONS_, CAIRN_NO_OPTIONS_), NULL, 0}}
 #define CAIRN_LEAF_WITH(T, options)                                                                \
     __extension__ CAIRN_UNUSED_ static cairn_type cairn_type_of_##T[1] = {                         \
         {0, CAIRN_REDZONED_, sizeof(T), CAIRN_ALIGNOF_(T), #T, NULL,                               \
-         CAIRN_APPLY_(CAIRN_OPTIONS_, options), NULL}}
+         CAIRN_APPLY_(CAIRN_OPTIONS_, options), NULL, 0}}
 
 #define CAIRN_NESTED(member, Type) (nested, member, Type)
 #define CAIRN_WEAK(member) (weak, member)
@@ -149,7 +150,7 @@ CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(Node
         {0,                                                                                        \
          (uint32_t)(sizeof(cairn_fields_of_##T) / sizeof(struct cairn_field)) | CAIRN_REDZONED_,   \
          sizeof(T), CAIRN_ALIGNOF_(T), #T, cairn_fields_of_##T,                                    \
-         CAIRN_APPLY_(CAIRN_OPTIONS_, OPTIONS), NULL}}
+         CAIRN_APPLY_(CAIRN_OPTIONS_, OPTIONS), NULL, 0}}
 
 #define CAIRN_FIELD_(T, x) CAIRN_CAT_(CAIRN_FIELD_TUPLE_, CAIRN_IS_TUPLE_(x))(T, x)
 #define CAIRN_FIELD_TUPLE_0(T, f) CAIRN_FIELD_REF_(T, f)
@@ -241,7 +242,8 @@ extern "C" {
 #define CAIRN_HERE_ , CAIRN_SITE_
 #define CAIRN_HERE_PARAMETERS_ , const char *file, const char *function, int line
 #define CAIRN_HERE_PASSED_ , file, function, line
-#define CAIRN_CHECK_STORE_(field, value) cairn_check_store_(field, value, file, function, line)
+#define CAIRN_CHECK_STORE_(field, value)                                                           \
+    cairn_look_at_store_((field), (value), file, function, line)
 #define CAIRN_CHECK_COPY_(dst, src, count, bytes)                                                  \
     cairn_check_copy_(dst, src, count, bytes, file, function, line)
 #else
@@ -254,6 +256,21 @@ extern "C" {
 CAIRN_API void *cairn_check_value_(void *value, const char *file, const char *function, int line);
 CAIRN_API void cairn_check_store_(void **field, void *value, const char *file, const char *function,
                                   int line);
+/* Most of what is looked at has been before, and has a verdict. */
+CAIRN_INLINE_ void *cairn_look_at_value_(void *value, const char *file, const char *function,
+                                         int line) {
+    if (CAIRN_LIKELY_(cairn_has_verdict_(value, CAIRN_VERDICT_START_)) || !value) return value;
+    return cairn_check_value_(value, file, function, line);
+}
+CAIRN_INLINE_ void cairn_look_at_store_(void **field, void *value, const char *file,
+                                        const char *function, int line) {
+    uintptr_t apart = (uintptr_t)field ^ (uintptr_t)value;
+    uintptr_t heap_bits = __atomic_load_n(&cairn_runtime.heap_bits, __ATOMIC_RELAXED);
+    bool is_target_good =
+        !value || (cairn_has_verdict_(value, CAIRN_VERDICT_START_) && !(apart & heap_bits));
+    if (CAIRN_LIKELY_(cairn_has_verdict_(field, CAIRN_VERDICT_FIELD_) && is_target_good)) return;
+    cairn_check_store_(field, value, file, function, line);
+}
 CAIRN_API void *cairn_check_index_(const void *array, size_t index, size_t element_bytes,
                                    const char *file, const char *function, int line);
 CAIRN_API void cairn_check_copy_(const void *dst, const void *src, size_t count,
@@ -324,7 +341,7 @@ CAIRN_INLINE_ bool cairn_cas_here_(void **field, void **expected,
 /* Reading. cairn_get(n->field) is n->field.p; cairn_load(&n->field) acquires. cairn_at(array, i) is
  * array[i], to read or to take the address of. In checked builds each looks first; see above. */
 #if defined(CAIRN_CHECKED)
-#define CAIRN_VALUE_(value) cairn_check_value_((value)CAIRN_HERE_)
+#define CAIRN_VALUE_(value) cairn_look_at_value_((value)CAIRN_HERE_)
 #define cairn_get(reference)                                                                       \
     ((CAIRN_POINTER_OF_((reference).p))CAIRN_VALUE_(CAIRN_ERASE_((reference).p)))
 #define cairn_at(array, index)                                                                     \

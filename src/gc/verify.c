@@ -115,7 +115,28 @@ static void check_block(struct crn_block *block, void *context) {
     *live_bytes += live * step;
 }
 
+/* What a verdict says must be so. */
+static void check_verdicts(struct crn_block *block, void *context) {
+    (void)context;
+    size_t step = crn_object_bytes(block);
+    if (crn_segment_kind(block) != CRN_SEGMENT_BLOCKY) return;
+    for (char *word = block->base; word < block->end; word += sizeof(void *)) {
+        uint8_t verdict = *crn_verdict_of(word);
+        if (!verdict) continue;
+        char *object = word - (size_t)(word - block->base) % step;
+        bool is_alive = *crn_count_of(object) || crn_is_young(block, object);
+        bool is_deleted = crn_bit_get(crn_deleted_bit(object));
+        bool is_true = is_alive && !is_deleted &&
+                       (word == object || !(verdict & CAIRN_VERDICT_START_)) &&
+                       (!(verdict & CAIRN_VERDICT_FIELD_) || block->content == CRN_UNTYPED ||
+                        crn_is_declared_field(block, (void **)(void *)word));
+        CAIRN_REQUIRE(is_true, "audit: a false verdict %u at offset %zu of a %s at %p", verdict,
+                      (size_t)(word - object), block->type->name, (void *)object);
+    }
+}
+
 void crn_heap_check(cairn_heap *heap) {
+    if (crn_verdicts_are_kept()) crn_heap_each_block(&heap->core, check_verdicts, NULL);
     size_t live_bytes = 0;
     crn_heap_each_block(&heap->core, check_block, &live_bytes);
     CAIRN_REQUIRE(live_bytes == heap->core.live_bytes, "audit: %zu bytes live, the figures say %zu",

@@ -275,6 +275,13 @@ CRN_INLINE size_t crn_object_bytes(const struct crn_block *block) {
     return block->slot_size ? block->slot_size : (size_t)(block->end - block->base);
 }
 
+/* It is dead or deleted. What has segments of its own has no verdicts. */
+CRN_INLINE void crn_object_forget(const struct crn_block *block, const char *object) {
+    if (CRN_LIKELY(!crn_verdicts_are_kept())) return;
+    if (crn_segment_kind(object) == CRN_SEGMENT_LARGE) return;
+    crn_verdicts_forget(object, crn_object_bytes(block));
+}
+
 /* Bytes in use of an object: the whole element, or what a sized one was asked for. */
 CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *object) {
     if (!block->slot_size) return block->used_bytes;

@@ -219,6 +219,27 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
     return object;
 }
 
+/* What the caller of a checked file is to find known: elements that are not many. Larger objects
+ * are looked at field by field. */
+enum { JUDGED_WORDS_MAX = 512 };
+static CRN_NOINLINE void give_verdicts(const struct crn_type *type, const char *object,
+                                       size_t bytes) {
+    uint8_t *verdicts = crn_verdict_of(object);
+    size_t words = bytes / sizeof(void *);
+    bool has_fields = type->content == CRN_EXACT && type->is_mapped && !type->has_flex;
+    if (has_fields && type->size == sizeof(void *) && words <= JUDGED_WORDS_MAX) {
+        memset(verdicts, CAIRN_VERDICT_FIELD_, words);
+    } else if (has_fields && words <= JUDGED_WORDS_MAX) {
+        uint64_t map = type->map;
+        for (size_t element = 0; element < words; element += type->word_count) {
+            for (uint64_t left = map; left; left &= left - 1) {
+                verdicts[element + (size_t)__builtin_ctzll(left)] = CAIRN_VERDICT_FIELD_;
+            }
+        }
+    }
+    verdicts[0] |= CAIRN_VERDICT_START_;
+}
+
 /* ---- Sized objects
  * ---------------------------------------------------------------------------------- */
 
@@ -243,6 +264,7 @@ static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t
     if (!request.has_own) {
         uint16_t unused = (uint16_t)(request.bin->slot_size - bytes);
         memcpy(object + request.bin->slot_size - 2, &unused, 2);
+        if (CRN_UNLIKELY(crn_verdicts_are_kept())) give_verdicts(type, object, bytes);
     }
     crn_leave();
     return object;

@@ -209,6 +209,8 @@ cairn_status cairn_heap_create(const cairn_options *options, cairn_heap **out) {
         heap->is_verifying = options->verify;
         crn_lock_acquire(&start_lock);
         heap->next = crn_heaps;
+        /* Heaps have segments of their own. */
+        __atomic_store_n(&cairn_runtime.heap_bits, ~(CRN_SEGMENT_BYTES - 1), __ATOMIC_RELAXED);
         /* Release: a collection that sees the heap sees it complete. */
         __atomic_store_n(&crn_heaps, heap, __ATOMIC_RELEASE);
         crn_lock_release(&start_lock);

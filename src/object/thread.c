@@ -20,8 +20,13 @@ static struct cairn_cursor no_cursor[1];
 CAIRN_THREAD_LOCAL_ struct cairn_thread cairn_thread
     __attribute__((tls_model("initial-exec"))) = {.cursors = no_cursor, .cursor_count = 1};
 
-static unsigned char no_log_bits[1];
-struct cairn_runtime cairn_runtime = {.version = CAIRN_RUNTIME_VERSION, .log_bits = no_log_bits};
+static unsigned char no_log_bits[1], no_verdicts[1];
+struct cairn_runtime cairn_runtime = {
+    .version = CAIRN_RUNTIME_VERSION,
+    .log_bits = no_log_bits,
+    .verdicts = no_verdicts,
+    .unjudged = UINTPTR_MAX,
+};
 
 struct crn_thread *crn_threads;
 struct crn_lock crn_threads_lock, crn_newcomers_lock;

@@ -209,6 +209,17 @@ static void discard(struct crn_type *type) {
     crn_meta_free(type, sizeof(*type));
 }
 
+/* One verdict for each of the first eight words. */
+static uint64_t first_verdicts(const struct crn_type *type) {
+    uint8_t verdicts[sizeof(uint64_t)] = {CAIRN_VERDICT_START_};
+    for (size_t word = 0; word < sizeof(verdicts) && word < type->word_count; word++) {
+        if (crn_is_reference_word(type, word)) verdicts[word] |= CAIRN_VERDICT_FIELD_;
+    }
+    uint64_t row;
+    memcpy(&row, verdicts, sizeof(row));
+    return row;
+}
+
 struct crn_type *crn_type_known(cairn_type *type) {
     struct crn_type *known = __atomic_load_n(&type->known, __ATOMIC_ACQUIRE);
     if (known) return known;
@@ -226,6 +237,7 @@ struct crn_type *crn_type_known(cairn_type *type) {
             known->next = known_types;
             known_types = known;
         }
+        if (known) type->first_verdicts = first_verdicts(known);
         __atomic_store_n(&type->known, known, __ATOMIC_RELEASE);
     }
     crn_lock_release(&types_lock);

@@ -48,6 +48,28 @@ static void report_deleted(const char *verb, const void *address, const struct c
     crn_report_use(&access, call);
 }
 
+/* ---- Verdicts ----
+ *
+ * Given, then looked at; see verdicts.c. What is in one byte is of one object, so another thread's
+ * bit that is lost, or comes back, is looked at as well.
+ */
+
+CRN_INLINE void give(const void *address, uint8_t verdict) {
+    uint8_t *at = crn_verdict_of(address);
+    uint8_t with = (uint8_t)(__atomic_load_n(at, __ATOMIC_RELAXED) | verdict);
+    __atomic_store_n(at, with, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static void remember_start(const char *object) {
+    if (!crn_verdicts_open()) return;
+    const struct crn_block *block;
+    cairn_section_enter_();
+    give(object, CAIRN_VERDICT_START_);
+    if (!is_plainly_good(object, &block)) crn_verdicts_forget(object, CRN_GRANULE);
+    cairn_section_leave_();
+}
+
 /* ---- Values ---- */
 
 static CRN_NOINLINE void check_value(void *value, const struct crn_call *call) {
@@ -63,8 +85,12 @@ static CRN_NOINLINE void check_value(void *value, const struct crn_call *call) {
 }
 
 void *cairn_check_value_(void *value, const char *file, const char *function, int line) {
-    struct crn_block *block;
-    if (!value || CRN_LIKELY(is_plainly_good(value, &block))) return value;
+    const struct crn_block *block;
+    if (!value) return NULL;
+    if (CRN_LIKELY(is_plainly_good(value, &block))) {
+        remember_start(value);
+        return value;
+    }
     struct crn_call call = CRN_CALL_HERE();
     check_value(value, &call);
     return value;
@@ -120,11 +146,12 @@ static void report_bounds(const char *verb, const struct look *look, const void 
     crn_report_end(report);
 }
 
-/* A declared field of an object of a type whose fields a map has. */
-CRN_INLINE bool is_plain_field(const struct crn_block *block, void **field) {
+/* A declared field of a living object of a type whose fields a map has. */
+CRN_INLINE bool is_plain_field(void **field, const struct crn_block **out) {
+    const struct crn_block *block = *out = block_around(field);
     if (!block || block->content != CRN_EXACT || !block->type->is_mapped) return false;
     uint64_t offset = (uint64_t)((char *)field - block->base);
-    uint64_t start = start_in(block, offset), within = offset - start;
+    uint64_t start = block->slot_size ? start_in(block, offset) : 0, within = offset - start;
     const char *object = block->base + start;
     size_t size = block->type->size;
     if (block->is_sized) {
@@ -134,6 +161,15 @@ CRN_INLINE bool is_plain_field(const struct crn_block *block, void **field) {
     return within < size && within % sizeof(void *) == 0 &&
            (block->type->map >> (within / sizeof(void *)) & 1) && is_alive_in(block, object) &&
            !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(object)));
+}
+
+static void remember_field(void **field) {
+    if (!crn_verdicts_open()) return;
+    const struct crn_block *block;
+    cairn_section_enter_();
+    give(field, CAIRN_VERDICT_FIELD_);
+    if (!is_plain_field(field, &block)) crn_verdicts_forget(field, sizeof(*field));
+    cairn_section_leave_();
 }
 
 /* The first thing that is wrong with it is reported. */
@@ -168,10 +204,15 @@ static CRN_NOINLINE void check_store(void **field, void *value, const struct crn
 
 void cairn_check_store_(void **field, void *value, const char *file, const char *function,
                         int line) {
-    struct crn_block *owner = slots_around(field), *target = owner;
-    bool is_good = is_plain_field(owner, field) && (!value || is_plainly_good(value, &target)) &&
-                   owner->heap == target->heap;
-    if (CRN_LIKELY(is_good)) return;
+    const struct crn_block *owner, *target;
+    bool is_field = is_plain_field(field, &owner);
+    bool is_good =
+        is_field && (!value || (is_plainly_good(value, &target) && owner->heap == target->heap));
+    if (CRN_LIKELY(is_good)) {
+        remember_field(field);
+        if (value) remember_start(value);
+        return;
+    }
     struct crn_call call = CRN_CALL_HERE();
     check_store(field, value, &call);
 }
@@ -293,38 +334,77 @@ void crn_check_plain_store(const void *low, size_t bytes, const struct crn_call 
     if (hit) report_plain_store(low, bytes, &look, hit, call);
 }
 
-CRN_INLINE void check_write(const void *to, size_t bytes, const struct crn_call *call) {
-    if (bytes == 0 || !crn_space_holds(to)) return;
-    const struct crn_block *block = block_with(to, bytes);
-    if (CRN_LIKELY(block && block->content != CRN_EXACT)) return;
-    if (!block) check_range(to, bytes, "a write to", call);
+/* What a thread wrote to last, of objects without references, and cairn_runtime.deaths before it
+ * looked: who fills a buffer comes back to it. The address is inverted, for thread-locals are
+ * roots. */
+static CAIRN_THREAD_LOCAL_ struct {
+    uintptr_t low_inverted;
+    size_t bytes;
+    uint64_t deaths;
+} written __attribute__((tls_model("initial-exec")));
+
+CRN_INLINE bool is_known_buffer(const char *to, size_t bytes) {
+    uintptr_t offset = (uintptr_t)to - ~written.low_inverted;
+    return offset < written.bytes && bytes <= written.bytes - offset &&
+           written.deaths == __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_RELAXED);
+}
+
+static CRN_NOINLINE void check_write(const char *to, size_t bytes, const struct crn_call *call) {
+    uint64_t deaths = __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
+    struct extent extent;
+    bool is_within = extent_with(to, bytes, &extent);
+    if (CRN_LIKELY(is_within && extent.block->content != CRN_EXACT)) {
+        /* A signal's handler may come in between. */
+        written.bytes = 0;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        written.low_inverted = ~(uintptr_t)extent.object;
+        written.deaths = deaths;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        written.bytes = extent.used;
+        return;
+    }
+    if (!is_within) check_range(to, bytes, "a write to", call);
     crn_check_plain_store(to, bytes, call);
 }
-CRN_INLINE void check_read(const void *from, size_t bytes, const struct crn_call *call) {
-    if (bytes == 0 || !crn_space_holds(from)) return;
-    if (CRN_UNLIKELY(!block_with(from, bytes))) check_range(from, bytes, "a read of", call);
+
+/* From the start of a slot's object, whose verdict has said all but where it ends. */
+CRN_INLINE bool is_within_start(const char *from, size_t bytes) {
+    if (!cairn_has_verdict_(from, CAIRN_VERDICT_START_)) return false;
+    const struct crn_block *block = crn_block_in_table(from);
+    return block->slot_size && bytes <= crn_object_used(block, from);
+}
+
+static CRN_NOINLINE void check_read(const char *from, size_t bytes, const struct crn_call *call) {
+    if (!block_with(from, bytes)) check_range(from, bytes, "a read of", call);
+}
+
+CRN_INLINE bool may_write(const void *to, size_t bytes) {
+    return bytes == 0 || !crn_space_holds(to) || is_known_buffer(to, bytes);
+}
+CRN_INLINE bool may_read(const void *from, size_t bytes) {
+    return bytes == 0 || !crn_space_holds(from) || is_within_start(from, bytes);
 }
 
 void *cairn_check_memcpy_(const char *file, const char *function, int line, void *to,
                           const void *from, size_t bytes) {
     struct crn_call call = CRN_CALL_HERE();
-    check_read(from, bytes, &call);
-    check_write(to, bytes, &call);
+    if (!may_read(from, bytes)) check_read(from, bytes, &call);
+    if (!may_write(to, bytes)) check_write(to, bytes, &call);
     return memcpy(to, from, bytes);
 }
 
 void *cairn_check_memmove_(const char *file, const char *function, int line, void *to,
                            const void *from, size_t bytes) {
     struct crn_call call = CRN_CALL_HERE();
-    check_read(from, bytes, &call);
-    check_write(to, bytes, &call);
+    if (!may_read(from, bytes)) check_read(from, bytes, &call);
+    if (!may_write(to, bytes)) check_write(to, bytes, &call);
     return memmove(to, from, bytes);
 }
 
 void *cairn_check_memset_(const char *file, const char *function, int line, void *to, int value,
                           size_t bytes) {
     struct crn_call call = CRN_CALL_HERE();
-    check_write(to, bytes, &call);
+    if (!may_write(to, bytes)) check_write(to, bytes, &call);
     return memset(to, value, bytes);
 }
 
@@ -333,6 +413,6 @@ void cairn_check_qsort_(const char *file, const char *function, int line, void *
     struct crn_call call = CRN_CALL_HERE();
     size_t bytes;
     if (__builtin_mul_overflow(count, element_bytes, &bytes)) bytes = SIZE_MAX;
-    check_write(array, bytes, &call);
+    if (!may_write(array, bytes)) check_write(array, bytes, &call);
     qsort(array, count, element_bytes, compare);
 }

@@ -97,6 +97,7 @@ static enum outcome claim(void *pointer, struct deletion *deletion, const struct
         if (deletion->must_finalize) extra->finalizer = CRN_FINALIZER_RUNNING;
         if (extra->cell) __atomic_store_n(&extra->cell->target, NULL, __ATOMIC_RELEASE);
         crn_bit_set(crn_deleted_bit(pointer));
+        crn_object_forget(deletion->block, pointer);
         crn_deaths_happened();
         cairn_heap *heap = (cairn_heap *)deletion->block->heap;
         __atomic_fetch_add(&heap->waiting_objects, 1, __ATOMIC_RELAXED);

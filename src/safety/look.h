@@ -59,14 +59,18 @@ CRN_INLINE bool is_alive_in(const struct crn_block *block, const char *slot) {
            cursor == __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
 }
 
-/* The block of slots that an address lies in, one of a single block; else NULL. */
-CRN_INLINE struct crn_block *slots_around(const void *address) {
+/* The block in use that an address lies in, of slots or of one object of at most two megabytes;
+ * else NULL. */
+CRN_INLINE const struct crn_block *block_around(const void *address) {
     if (!crn_space_holds(address)) return NULL;
     if (crn_space.segment_kinds[(uintptr_t)address >> CRN_SEGMENT_SHIFT] != CRN_SEGMENT_BLOCKY) {
         return NULL;
     }
-    struct crn_block *block = crn_block_in_table(address);
-    return block->slot_size ? block : NULL;
+    const struct crn_block *block = crn_block_in_table(address);
+    if (CRN_LIKELY(block->slot_size)) return block;
+    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
+    if (state == CRN_BLOCK_FREE) return NULL;
+    return state == CRN_BLOCK_BODY ? block - block->body_of : block;
 }
 
 /* What is deleted and waits has an extra. */
@@ -119,11 +123,13 @@ CRN_INLINE const struct crn_block *block_with(const char *address, size_t bytes)
     return crn_space_holds(address) && extent_with(address, bytes, &extent) ? extent.block : NULL;
 }
 
-CRN_INLINE bool is_plainly_good(const char *value, struct crn_block **out) {
-    struct crn_block *block = *out = slots_around(value);
+/* A living object that starts here, and that block. */
+CRN_INLINE bool is_plainly_good(const char *value, const struct crn_block **out) {
+    const struct crn_block *block = *out = block_around(value);
     if (!block) return false;
     uint64_t offset = (uint64_t)(value - block->base);
-    return start_in(block, offset) == offset && is_alive_in(block, value) &&
+    return (block->slot_size ? start_in(block, offset) == offset : offset == 0) &&
+           is_alive_in(block, value) &&
            !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(value)));
 }
 

@@ -22,6 +22,8 @@
 
 #include "base/base.h"
 
+#include <cairn/runtime.h>
+
 enum { CRN_SEGMENT_SHIFT = 22, CRN_BLOCK_SHIFT = 15, CRN_GRANULE_SHIFT = 4 };
 #define CRN_SEGMENT_BYTES ((size_t)1 << CRN_SEGMENT_SHIFT)
 #define CRN_BLOCK_BYTES ((size_t)1 << CRN_BLOCK_SHIFT)
@@ -144,6 +146,26 @@ CRN_INLINE char *crn_segment_of(const void *address) {
 CRN_INLINE uint8_t *crn_count_of(const void *address) {
     uintptr_t within = (uintptr_t)address & (CRN_SEGMENT_BYTES - 1);
     return (uint8_t *)crn_segment_of(address) + (within >> CRN_GRANULE_SHIFT);
+}
+
+/* ---- Verdicts (verdicts.c) ----------------------------------------------------------------------
+ */
+
+/* From the first file that asks, where address space is plenty; else there are none. */
+bool crn_verdicts_open(void);
+CRN_INLINE bool crn_verdicts_are_kept(void) {
+    return __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE) != UINTPTR_MAX;
+}
+
+/* Of an address in a heap, while they are kept. */
+CRN_INLINE uint8_t *crn_verdict_of(const void *address) {
+    return cairn_runtime.verdicts + ((uintptr_t)address >> 3);
+}
+
+/* What was there is dead, or deleted: said where that cannot be undone. */
+void crn_verdicts_forget_slow(const void *low, size_t bytes);
+CRN_INLINE void crn_verdicts_forget(const void *low, size_t bytes) {
+    if (CRN_UNLIKELY(crn_verdicts_are_kept())) crn_verdicts_forget_slow(low, bytes);
 }
 
 /* ---- Shadow bits ------------------------------------------------------------------------------

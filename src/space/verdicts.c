@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Verdicts: what checked files have found out about addresses, so that a second look is one load.
+ *
+ * A byte for every 8 bytes of address space: an object starts here and lives, a declared reference
+ * field of a living object is here. A verdict is given by who has looked (checked.c) or has just
+ * allocated (cairn_born_), and taken back when it may no longer hold: at deletion, at death by
+ * count or trace, at an epoch from what was allocated since the one before and has no count, and
+ * when a segment is freed. None is needed: whoever finds none
+ * looks.
+ *
+ * The argument. Who gives one by looking first gives it, then looks (again), with a full fence
+ * between, and takes it back if it is not so; who ends an object first writes what a look sees
+ * (deleted bit, count) and then forgets. If the look does not see the end, the verdict was there
+ * before that was written and so is forgotten. Giving is in a section: no stop comes between. Who
+ * allocated has the object on its stack, so it lives when the verdict comes, however late; only
+ * another thread's cairn_delete of it in between would be missed, and that thread has the object
+ * from nowhere.
+ */
+#include "base/lock.h"
+#include "os/os.h"
+#include "space/space.h"
+
+#include <string.h>
+
+static struct crn_lock verdicts_lock;
+
+static bool open_locked(void) {
+    static bool is_tried;
+    if (is_tried || CAIRN_TSAN_ || CAIRN_ASAN_ || crn_os_address_limit() != SIZE_MAX) return false;
+    is_tried = true;
+    size_t bytes = (size_t)1 << (CRN_ADDRESS_BITS - 3);
+    uint8_t *verdicts = crn_os_map_room(bytes);
+    if (!verdicts) return false;
+    cairn_runtime.verdicts = verdicts;
+    /* Release: who finds addresses judged finds the verdicts. */
+    uintptr_t unjudged = ~(((uintptr_t)1 << CRN_ADDRESS_BITS) - 1) | 7;
+    __atomic_store_n(&cairn_runtime.unjudged, unjudged, __ATOMIC_RELEASE);
+    return true;
+}
+
+bool crn_verdicts_open(void) {
+    if (crn_verdicts_are_kept()) return true;
+    crn_lock_acquire(&verdicts_lock);
+    bool is_open = crn_verdicts_are_kept() || open_locked();
+    crn_lock_release(&verdicts_lock);
+    return is_open;
+}
+
+void crn_verdicts_forget_slow(const void *low, size_t bytes) {
+    CRN_FENCE();
+    memset(crn_verdict_of(low), 0, bytes >> 3);
+}
