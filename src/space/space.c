@@ -250,7 +250,7 @@ static CRN_NOINLINE bool make_births(struct crn_region *region) {
     crn_lock_acquire(&space_lock);
     if (!region->births) {
         size_t bytes = notes_bytes(region, sizeof(*region->births));
-        __atomic_store_n(&region->births, crn_os_map(bytes), __ATOMIC_RELEASE);
+        __atomic_store_n(&region->births, crn_os_map_room(bytes), __ATOMIC_RELEASE);
     }
     crn_lock_release(&space_lock);
     return region->births != NULL;
