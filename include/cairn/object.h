@@ -495,7 +495,7 @@ CAIRN_API void cairn_clear(void *object);
  * like any value; what the variable holds may not, and is an error at the next epoch. Deleting what
  * is deleted, or what is no object, or a pointer into one, is an error that reports and aborts; of
  * two threads that delete one object at once, one does. Any thread, finalizers included; no lock is
- * held while it reports or finalizes. Cost: some 130 ns, and the object's size.
+ * held while it reports or finalizes. Cost: some 40 ns, and the object's size.
  * cairn_delete_ref(&n->field): the same for what a field refers to; the field becomes the
  * tombstone. */
 #define cairn_delete(variable)                                                                     \

@@ -52,6 +52,14 @@ enum { CRN_CACHE_LINE = 64 }; /* bytes */
 #else
 #define CRN_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #endif
+/* Stores stay in order with the loads behind it, too. */
+#if !CAIRN_TSAN_
+#define CRN_FULL_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#elif defined(__x86_64__)
+#define CRN_FULL_FENCE() __asm__ volatile("mfence" ::: "memory")
+#else
+#define CRN_FULL_FENCE() __asm__ volatile("dmb ish" ::: "memory")
+#endif
 #define CRN_PREFETCH(address) __builtin_prefetch((address), 1, 3)
 #define CRN_PREFETCH_READ(address) __builtin_prefetch((address), 0, 3)
 /* Conservative scans read stacks and foreign memory on purpose: no sanitizer may object. */

@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+bool crn_deaths_are_watched;
+
 /* Heaps below this get small pages: huge ones would commit what they never touch. */
 enum { HUGE_FROM_SEGMENTS = 16 };
 
@@ -231,7 +233,7 @@ static void open_block(struct crn_block *block, struct crn_type *type, char *bas
     block->cursor = NULL;
     block->live = block->promoted = 0;
     block->slot_count = 1;
-    block->has_extras = false;
+    block->has_extras = block->has_special = false;
     set_state(block, CRN_BLOCK_ACTIVE);
 }
 

@@ -70,7 +70,7 @@ struct crn_block {
     uint8_t state;
     uint8_t content; /* of type, for the hot paths */
     bool is_sized;
-    bool has_extras; /* some object has a finalizer, a weak cell or cleanups: look it up */
+    bool has_extras; /* some object is deleted, or has a finalizer, a weak cell, cleanups, pins */
     struct crn_bin *bin;
     char *end; /* behind the last slot */
     struct crn_block *next, *prev;
@@ -79,6 +79,7 @@ struct crn_block {
     uint8_t body_of;
     bool is_guarded;
     uint8_t sealed;          /* enum crn_seal, of a guarded one; see guard.c */
+    bool has_special;        /* of those extras, other than deletions */
     uint16_t run_blocks;     /* of a run's head */
     struct crn_pages *pages; /* of an untyped block in use, else NULL */
     struct crn_birth birth;  /* of the object, where the block is not of slots; see births.c */
@@ -152,6 +153,16 @@ struct crn_heap {
 /* Objects were deleted or slots freed. */
 CRN_INLINE void crn_deaths_happened(void) {
     __atomic_fetch_add(&cairn_runtime.deaths, 1, __ATOMIC_RELEASE);
+}
+
+/* Whether anybody goes by that number; atomic. Who starts to says so before it reads the number and
+ * looks. A deletion has set the deleted bit, with a full fence, before it asks: if it finds nobody,
+ * whoever starts then sees the bit. */
+extern bool crn_deaths_are_watched;
+CRN_INLINE void crn_deaths_watch(void) {
+    if (CRN_LIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_RELAXED))) return;
+    __atomic_store_n(&crn_deaths_are_watched, true, __ATOMIC_SEQ_CST);
+    CRN_FULL_FENCE();
 }
 
 /* What a thread keeps for one heap. Only its thread touches it, or the collector while it is

@@ -125,6 +125,7 @@ void crn_extra_tell_locked(struct crn_shard *shard, struct crn_extra *extra) {
 void crn_extras_pace(void) {
     struct crn_thread *self = crn_self();
     if (self->news_count < CRN_LOG_ENTRIES) return;
+    self->full_chunks += (uint32_t)(self->news_count / CRN_LOG_ENTRIES);
     self->news_count = 0;
     crn_hooks.logged();
 }
@@ -139,17 +140,10 @@ static bool refill(struct crn_shard *shard) {
     return true;
 }
 
-struct crn_extra *crn_extra_make_locked(struct crn_shard *shard, void *object,
-                                        struct crn_block *block) {
-    struct crn_extra *extra = crn_extra_find_locked(shard, object);
-    if (extra) return extra;
-    if (!shard->free && !refill(shard)) return NULL;
-    if (!shard->bucket_count) {
-        if (!has_segment_for(shard, 0)) return NULL;
-        shard->bucket_count = FIRST_BUCKETS;
-    }
+/* One of the shard's free ones, for an object that has none. */
+static struct crn_extra *insert(struct crn_shard *shard, void *object) {
     if (shard->entry_count >= shard->bucket_count) split_one(shard);
-    extra = shard->free;
+    struct crn_extra *extra = shard->free;
     shard->free = extra->next;
     struct crn_extra **bucket = bucket_at(shard, index_of(shard, object));
     *extra = (struct crn_extra){.next = *bucket, .object = object};
@@ -158,8 +152,73 @@ struct crn_extra *crn_extra_make_locked(struct crn_shard *shard, void *object,
     /* No epoch comes between this look and the news: the caller is in a no-stop section. */
     extra->is_young = __atomic_load_n(crn_count_of(object), __ATOMIC_RELAXED) == 0;
     if (extra->is_young) crn_extra_tell_locked(shard, extra);
-    __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
     return extra;
+}
+
+static bool has_buckets(struct crn_shard *shard) {
+    if (shard->bucket_count) return true;
+    if (!has_segment_for(shard, 0)) return false;
+    shard->bucket_count = FIRST_BUCKETS;
+    return true;
+}
+
+/* The fence: either a deletion sees that the block has special objects and comes here, or who made
+ * the extra sees the deleted bit (delete.c). */
+struct crn_extra *crn_extra_make_locked(struct crn_shard *shard, void *object,
+                                        struct crn_block *block) {
+    struct crn_extra *extra = crn_extra_find_locked(shard, object);
+    if (!extra) {
+        if ((!shard->free && !refill(shard)) || !has_buckets(shard)) return NULL;
+        extra = insert(shard, object);
+    }
+    if (!__atomic_load_n(&block->has_special, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&block->has_special, true, __ATOMIC_RELAXED);
+        __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
+        CRN_FULL_FENCE();
+    }
+    return extra;
+}
+
+static struct crn_extra *reserve;
+static size_t reserve_count;
+
+bool crn_extras_reserve(size_t count) {
+    static bool has_all_buckets;
+    for (size_t i = 0; !has_all_buckets && i < SHARDS; i++) {
+        crn_lock_acquire(&shards[i].lock);
+        bool has = has_buckets(&shards[i]);
+        crn_lock_release(&shards[i].lock);
+        if (!has) return false;
+    }
+    has_all_buckets = true;
+    while (reserve_count < count) {
+        struct crn_extra *batch = crn_meta_alloc(BATCH * sizeof(*batch));
+        if (!batch) return false;
+        for (size_t i = 0; i < BATCH; i++) {
+            batch[i].next = reserve;
+            reserve = &batch[i];
+        }
+        reserve_count += BATCH;
+    }
+    return true;
+}
+
+/* Removed ones go to the shards' free lists: those first, so that the reserve stays. */
+void crn_extra_settle(void *object, void *tombstone) {
+    struct crn_shard *shard = crn_extras_lock(object);
+    struct crn_extra *extra = crn_extra_find_locked(shard, object);
+    if (!extra) {
+        if (!shard->free) {
+            CRN_ASSERT(reserve);
+            shard->free = reserve;
+            reserve = reserve->next;
+            reserve_count--;
+            shard->free->next = NULL;
+        }
+        extra = insert(shard, object);
+    }
+    if (tombstone) extra->tombstone = tombstone;
+    crn_extras_unlock(shard);
 }
 
 void crn_extra_remove_locked(struct crn_shard *shard, struct crn_extra *extra) {

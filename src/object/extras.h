@@ -53,7 +53,6 @@ struct crn_extra {
     bool is_pin_counted : 1;
     bool is_cell_counted : 1;
     bool is_held : 1;
-    bool is_deleted : 1;
 };
 
 /* ---- extras.c: the table ---- */
@@ -65,6 +64,11 @@ struct crn_extra *crn_extra_find_locked(struct crn_shard *shard, const void *obj
 /* NULL without memory. */
 struct crn_extra *crn_extra_make_locked(struct crn_shard *shard, void *object,
                                         struct crn_block *block);
+/* For deletions. Whoever calls holds the graves lock, or has stopped the world. Makes sure that so
+ * many extras can be made without asking for memory; false if there is none. */
+bool crn_extras_reserve(size_t count);
+/* A deleted object gets its extra if it has none, and its tombstone if one is given. */
+void crn_extra_settle(void *object, void *tombstone);
 void crn_extra_remove_locked(struct crn_shard *shard, struct crn_extra *extra);
 /* Something changed that the next epoch must know. */
 void crn_extra_tell_locked(struct crn_shard *shard, struct crn_extra *extra);

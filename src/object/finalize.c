@@ -80,7 +80,7 @@ bool crn_extra_dies(void *object, const struct crn_block *block, enum crn_death 
         queue_finalizer(extra);
     } else if (extra) {
         crn_cleanups_queue_locked(extra);
-        if (extra->is_deleted) note_deleted(object, block, how);
+        if (crn_bit_get(crn_deleted_bit(object))) note_deleted(object, block, how);
         crn_extra_remove_locked(shard, extra);
     }
     crn_extras_unlock(shard);
@@ -303,7 +303,7 @@ cairn_status cairn_cleanup_add(void *object, void (*function)(void *argument), v
     struct crn_extra *extra = crn_extra_enter(object, &shard, "cairn_cleanup_add");
     cairn_status status = CAIRN_ERROR_NO_MEMORY;
     struct crn_cleanup *cleanup = NULL;
-    if (extra && extra->is_deleted) {
+    if (extra && crn_bit_get(crn_deleted_bit(object))) {
         status = CAIRN_ERROR_ARGUMENT;
     } else if (extra && (cleanup = crn_meta_alloc(sizeof(*cleanup))) != NULL) {
         struct crn_cleanup *last = extra->last_cleanup;

@@ -34,7 +34,7 @@ bool crn_is_cell_type(const struct crn_type *type) {
 static struct cairn_weak_cell *find_cell(void *object, bool *is_deleted) {
     struct crn_shard *shard;
     struct crn_extra *extra = crn_extra_enter(object, &shard, "cairn_weak_set");
-    *is_deleted = extra && extra->is_deleted;
+    *is_deleted = extra && crn_bit_get(crn_deleted_bit(object));
     struct cairn_weak_cell *cell = extra ? extra->cell : NULL;
     crn_extra_leave(shard);
     return cell;
@@ -47,7 +47,7 @@ static struct cairn_weak_cell *give_cell(void *object, struct cairn_weak_cell *f
     struct cairn_weak_cell *cell = extra ? extra->cell : NULL;
     if (extra && !cell) {
         extra->cell = cell = fresh;
-        void *target = extra->is_deleted ? NULL : object;
+        void *target = crn_bit_get(crn_deleted_bit(object)) ? NULL : object;
         __atomic_store_n(&fresh->target, target, __ATOMIC_RELEASE);
         crn_extra_tell_locked(shard, extra);
     }

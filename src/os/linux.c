@@ -213,6 +213,12 @@ uint64_t crn_os_now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t crn_os_now_coarse_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 void crn_os_sleep_ns(uint64_t duration_ns) {
     const struct timespec duration = {.tv_sec = (time_t)(duration_ns / 1000000000u),
                                       .tv_nsec = (long)(duration_ns % 1000000000u)};

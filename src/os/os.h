@@ -61,6 +61,7 @@ bool crn_os_signal_may_stop(int signal); /* whether a program may choose it */
 void crn_os_admit_stop_signal(void);     /* out of this thread's mask */
 
 uint64_t crn_os_now_ns(void);
+uint64_t crn_os_now_coarse_ns(void);        /* the same clock some milliseconds ago, much cheaper */
 unsigned crn_os_processor_count(void);      /* that this process may run on; at least 1 */
 void crn_os_sleep_ns(uint64_t duration_ns); /* or shorter, if a signal comes */
 int crn_os_thread_id(void);

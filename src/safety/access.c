@@ -89,6 +89,7 @@ static void check_again(const struct crn_access *access, const struct crn_call *
 
 /* Most accesses are to the object of the one before: the hooks look there themselves. */
 bool cairn_is_accessible_(const void *address, size_t bytes) {
+    crn_deaths_watch();
     uint64_t deaths = __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
     struct extent extent;
     if (CRN_UNLIKELY(!extent_with(address, bytes, &extent))) return false;

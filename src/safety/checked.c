@@ -58,7 +58,7 @@ CRN_INLINE void give(const void *address, uint8_t verdict) {
     uint8_t *at = crn_verdict_of(address);
     uint8_t with = (uint8_t)(__atomic_load_n(at, __ATOMIC_RELAXED) | verdict);
     __atomic_store_n(at, with, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    CRN_FULL_FENCE();
 }
 
 static void remember_start(const char *object) {
@@ -350,6 +350,7 @@ CRN_INLINE bool is_known_buffer(const char *to, size_t bytes) {
 }
 
 static CRN_NOINLINE void check_write(const char *to, size_t bytes, const struct crn_call *call) {
+    crn_deaths_watch();
     uint64_t deaths = __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
     struct extent extent;
     bool is_within = extent_with(to, bytes, &extent);

@@ -2,13 +2,21 @@
  *
  * cairn_delete: the end of an object, now.
  *
- * Who sets is_deleted under the shard's lock has won; whoever comes later reports a double delete.
- * The winner clears the weak cell and writes the grave in the same section; then, outside of
- * every section, runs the finalizer (unless one has begun), queues the cleanups and empties the
- * object. From when the extra names a tombstone a trace puts it into fields: at once if there is no
- * finalizer, else when that has returned. The slot lives on by its counts like any other and is
- * free when nothing, counted or on a stack, refers to it. What may fail fails first: nothing has
- * happened then.
+ * Who sets the deleted bit has won; whoever comes later reports a double delete. The winner buries
+ * the object: the record (graveyard.c) is all that an epoch needs to know. The usual deletion takes
+ * no lock and has one locked instruction, that bit.
+ *
+ * If the block says that it has special objects (a weak cell, cleanups, a finalizer, pins), the
+ * winner looks for the object's extra under its lock, clears the weak cell, and afterwards, outside
+ * of every section, runs the finalizer (unless one has begun) and queues the cleanups. Setting the
+ * bit and reading has_special are in order, as are setting has_special and reading the bit where
+ * an extra is made: so either this deletion finds the extra, or who made it finds the object
+ * deleted.
+ *
+ * Then the object is emptied. From when its extra names a tombstone a trace puts it into fields:
+ * from the next epoch if there is no finalizer, else when that has returned. The slot lives on by
+ * its counts like any other and is free when nothing, counted or on a stack, refers to it. What may
+ * fail fails first: nothing has happened then.
  *
  * Every report comes after the last lock and section: its handler may leave with longjmp.
  */
@@ -34,6 +42,18 @@ static void clear_field(void **field, void *value, void *context) {
     crn_store_null(field);
 }
 
+/* Single objects whose fields a map has. */
+static void empty_mapped(const struct crn_type *type, char *object) {
+    size_t words = type->size / sizeof(void *), tail = type->size % sizeof(void *);
+    for (size_t i = 0; i < words; i++) {
+        if (i < 64 && (type->map >> i & 1))
+            crn_store_null((void **)(void *)object + i);
+        else
+            memset(object + i * sizeof(void *), POISON, sizeof(void *));
+    }
+    if (tail) memset(object + words * sizeof(void *), POISON, tail);
+}
+
 /* References become NULL through the barrier, every other word poison. Not in a section: a large
  * object must not delay a stop. The caller holds the object on its stack. */
 static void empty_object(const struct crn_block *block, char *object) {
@@ -41,6 +61,10 @@ static void empty_object(const struct crn_block *block, char *object) {
     size_t used = crn_object_used(block, object);
     if (block->content != CRN_EXACT) {
         memset(object, POISON, used);
+        return;
+    }
+    if (type->is_mapped && !block->is_sized && !type->has_flex) {
+        empty_mapped(type, object);
         return;
     }
     crn_each_field(block, object, clear_field, NULL);
@@ -64,52 +88,68 @@ struct deletion {
     bool must_finalize, has_cleanups;
 };
 
-static char *bury(const struct deletion *deletion, const struct crn_call *call) {
-    struct crn_grave grave = {.bytes = crn_object_used(deletion->block, deletion->object),
-                              .object = deletion->object,
-                              .type = deletion->block->type->name,
-                              .allocated = crn_site_of(deletion->object),
-                              .file = call->file,
-                              .function = call->function,
-                              .line = call->line,
-                              .thread_id = crn_self()->thread_id,
-                              .deleted_ns = crn_os_now_ns(),
-                              .deleted_stack = deletion->stack};
-    if (CRN_UNLIKELY(crn_births_kept)) {
-        struct crn_birth birth = crn_birth_of(deletion->block, deletion->object);
-        grave.allocated_stack = birth.stack;
-        crn_place_add_birth(&grave.allocated, birth);
+static void fill_grave(struct crn_grave *grave, const struct deletion *deletion,
+                       const struct crn_call *call, int thread_id) {
+    const struct crn_block *block = deletion->block;
+    grave->object = deletion->object;
+    grave->type = block->type->name;
+    grave->allocated =
+        crn_site_noted(&((struct crn_block *)(uintptr_t)block)->heap->region, deletion->object);
+    grave->file = call->file;
+    grave->function = call->function;
+    grave->line = call->line;
+    grave->thread_id = thread_id;
+    grave->deleted_ns = crn_os_now_coarse_ns();
+    grave->allocated_stack = 0;
+    grave->deleted_stack = deletion->stack;
+    grave->has_extra = false;
+    if (CRN_LIKELY(!crn_births_kept)) return;
+    struct crn_birth birth = crn_birth_of(block, deletion->object);
+    grave->allocated_stack = birth.stack;
+    crn_place_add_birth(&grave->allocated, birth);
+}
+
+/* Something of the block has an extra that is more than a deletion, this object perhaps. */
+static CRN_NOINLINE void bury_special(struct crn_thread *self, struct crn_grave *grave,
+                                      struct deletion *deletion) {
+    struct crn_shard *shard = crn_extras_lock(deletion->object);
+    struct crn_extra *extra = crn_extra_find_locked(shard, deletion->object);
+    if (extra) {
+        deletion->must_finalize =
+            extra->finalizer == CRN_FINALIZER_WANTED || extra->finalizer == CRN_FINALIZER_QUEUED;
+        if (deletion->must_finalize) extra->finalizer = CRN_FINALIZER_RUNNING;
+        if (extra->cell) __atomic_store_n(&extra->cell->target, NULL, __ATOMIC_RELEASE);
+        deletion->has_cleanups = extra->last_cleanup != NULL;
     }
-    return crn_graveyard_bury(&grave);
+    grave->has_extra = extra != NULL;
+    deletion->tombstone = crn_graveyard_bury(self, grave);
+    if (extra && !deletion->must_finalize) {
+        extra->tombstone = crn_graveyard_of_field(deletion->tombstone);
+    }
+    crn_extras_unlock(shard);
 }
 
 static enum outcome claim(void *pointer, struct deletion *deletion, const struct crn_call *call) {
     deletion->object = crn_object_of(pointer, &deletion->block);
     if (crn_graveyard_has(pointer)) return DELETED_BEFORE;
     if (!deletion->object || deletion->object != pointer) return NO_OBJECT;
-    struct crn_shard *shard = crn_extras_lock(pointer);
-    struct crn_extra *extra = crn_extra_make_locked(shard, pointer, deletion->block);
-    enum outcome outcome = !extra ? NO_MEMORY : extra->is_deleted ? DELETED_BEFORE : WON;
-    if (outcome == WON) {
-        extra->is_deleted = true;
-        deletion->must_finalize =
-            extra->finalizer == CRN_FINALIZER_WANTED || extra->finalizer == CRN_FINALIZER_QUEUED;
-        if (deletion->must_finalize) extra->finalizer = CRN_FINALIZER_RUNNING;
-        if (extra->cell) __atomic_store_n(&extra->cell->target, NULL, __ATOMIC_RELEASE);
-        crn_bit_set(crn_deleted_bit(pointer));
-        crn_object_forget(deletion->block, pointer);
+    struct crn_block *block = deletion->block;
+    struct crn_thread *self = crn_self();
+    struct crn_grave *grave = crn_graveyard_dig(self, crn_object_used(block, pointer));
+    if (!grave) return NO_MEMORY;
+    /* Before the bit: who finds that nothing in the block may be deleted does not look at it. */
+    __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
+    if (!crn_deleted_bit_claim(pointer)) return DELETED_BEFORE;
+    crn_object_forget(block, pointer);
+    if (CRN_UNLIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_RELAXED))) {
         crn_deaths_happened();
-        cairn_heap *heap = (cairn_heap *)deletion->block->heap;
-        __atomic_fetch_add(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&heap->core.deleted_objects, 1, __ATOMIC_RELAXED);
-        deletion->has_cleanups = extra->last_cleanup != NULL;
-        deletion->tombstone = bury(deletion, call);
-        if (!deletion->must_finalize) {
-            extra->tombstone = crn_graveyard_of_field(deletion->tombstone);
-        }
     }
-    crn_extras_unlock(shard);
-    return outcome;
+    fill_grave(grave, deletion, call, self->thread_id);
+    if (CRN_UNLIKELY(__atomic_load_n(&block->has_special, __ATOMIC_RELAXED)))
+        bury_special(self, grave, deletion);
+    else
+        deletion->tombstone = crn_graveyard_bury(self, grave);
+    return WON;
 }
 
 /* The finalizer of an object that had died runs here too: its call finds that it is over. Cleanups
@@ -153,6 +193,7 @@ static char *delete_object(void *pointer, const struct crn_call *call) {
     crn_enter();
     bool is_open = crn_graveyard_open();
     enum outcome outcome = is_open ? claim(pointer, &deletion, call) : NO_MEMORY;
+    crn_extras_pace();
     crn_leave();
     if (CRN_LIKELY(outcome == WON)) {
         finish(&deletion);

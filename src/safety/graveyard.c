@@ -7,40 +7,65 @@
  * deletion takes the next stretch of a half, longer than the object, so that every offset into the
  * object and one past its end lie in one stretch. Stretches have positions that only grow; address
  * = half + position mod its size, and a stretch never wraps. Before each lies a gap, so
- * that none begins where a half does: the runtime's own words name that.  A ring keeps the last
- * RECORDS records, ascending by position, so a record is found by bisection.
+ * that none begins where a half does: the runtime's own words name that.
  *
- * Readers take no lock, since a fault may come anywhere. A record carries the number of its
- * deletion: the writer sets it to zero, writes the record, sets it; a reader copies the record
- * between two looks at it. A record that is being overwritten is older than all others, so a search
- * that meets one goes on above it.
+ * Deletions are recorded in chunks. A thread owns one and buries in it without a lock or a locked
+ * instruction: it fills in the record, then says that there is one more. A chunk has positions of
+ * its own, handed out with it. Chunks are numbered; a ring of them keeps the last RECORDS deletions
+ * and more, and who needs one writes over the oldest that nobody owns and that is settled.
+ *
+ * Settling. A record is also the news of its deletion: the next epoch, when young objects have been
+ * judged, makes an extra for each deleted object that lives on (so that it dies through extras.c,
+ * and a trace finds its tombstone) and closes the account of the others. Until then the deleted bit
+ * is all there is, and it is enough: no slot is free again before that epoch, since what a program
+ * has in its hands in the middle of an epoch has a count, or is young. What settling needs is
+ * reserved when the chunk is handed out, so an epoch never lacks memory for it. Where deletions
+ * come faster than epochs, who needs a chunk settles the oldest itself.
+ *
+ * Readers take no lock, since a fault may come anywhere. The number of a chunk is zero while it is
+ * being opened; a reader copies a record between two looks at the number. They look through all
+ * chunks: it is for a report.
+ *
+ * Lock: graves_lock, for opening and settling. Inside it the extras locks, nothing else.
  */
-#include "base/described.h"
 #include "safety/safety.h"
+
+#include "base/described.h"
 
 #include <string.h>
 
-enum { RECORDS = 1 << 16 };
+enum { GRAVES = 32, RECORDS = 1 << 16, CHUNKS = RECORDS / GRAVES + 1, SPAN_BYTES = 1 << 16 };
 
-struct record {
-    uint64_t number; /* of the deletion, from 1; atomic; 0 while it is written */
-    struct crn_grave grave;
+struct chunk {
+    uint64_t number;                /* from 1; atomic; 0 while it is being opened */
+    uint64_t position, end, next;   /* of its stretches; next: the first not handed out */
+    const struct crn_thread *owner; /* NULL: none any more */
+    struct chunk *next_listed;      /* of those with an owner, or not settled; or of the left */
+    uint32_t used;                  /* records; written by the owner, atomic */
+    uint32_t settled;
+    bool is_listed;
+    struct chunk *next_more;
+    struct crn_grave graves[GRAVES];
 };
+
+static struct crn_lock graves_lock;
+static char *graveyard; /* atomic; NULL until open */
+static size_t half_bytes;
+static uint64_t next_position;
+static struct chunk *chunks;
+static uint64_t last_number;
+static struct chunk *listed, *left; /* left: not full, by threads that ended */
+static size_t listed_count;
+/* Beyond the ring, where more threads own one than it has: atomic, and only ever longer. */
+static struct chunk *more;
 
 enum { GRAVE_WORDS = sizeof(struct crn_grave) / sizeof(uint64_t) };
 _Static_assert(sizeof(struct crn_grave) % sizeof(uint64_t) == 0, "graves are copied by words");
 
-static struct crn_lock graves_lock; /* for writers */
-static char *graveyard;             /* atomic; NULL until open */
-static size_t half_bytes;
-static uint64_t next_position;
-static struct record *records;
-static uint64_t last_number; /* atomic */
-
 static bool open_locked(void) {
     if (!crn_space.graveyard) return false;
-    if (!records) records = crn_meta_alloc(RECORDS * sizeof(*records));
-    if (!records || !crn_listen_for_faults()) return false;
+    if (!chunks) chunks = crn_meta_alloc(CHUNKS * sizeof(*chunks));
+    if (!chunks || !crn_listen_for_faults()) return false;
     half_bytes = crn_space.grave_bytes;
     /* Release: who sees the graveyard sees its size and its records. */
     __atomic_store_n(&graveyard, crn_space.graveyard, __ATOMIC_RELEASE);
@@ -67,105 +92,333 @@ char *crn_graveyard_of_field(char *tombstone) {
     return tombstone + half_bytes;
 }
 
+static char *tombstone_of(const struct crn_grave *grave) {
+    return graveyard + grave->position % half_bytes;
+}
+
 void crn_graveyard_stretches(const struct crn_grave *grave, struct crn_range stretches[2]) {
-    char *low = graveyard + grave->position % half_bytes;
+    char *low = tombstone_of(grave);
     char *high = low + crn_min(grave->bytes, half_bytes / 4) + 1;
     stretches[0] = (struct crn_range){low, high};
     stretches[1] = (struct crn_range){low + half_bytes, high + half_bytes};
 }
 
-/* Of an object larger than a quarter of a half only the beginning has its own stretch. */
-static uint64_t take_stretch_locked(size_t bytes) {
-    size_t stretch = CRN_GRANULE + crn_round_up(crn_min(bytes, half_bytes / 4) + 1, CRN_GRANULE);
-    size_t left = half_bytes - (size_t)(next_position % half_bytes);
-    if (left < stretch) next_position += left;
-    uint64_t position = next_position + CRN_GRANULE;
-    next_position += stretch;
-    return position;
+/* ---- Settling -----------------------------------------------------------------------------------
+ */
+
+static void settle_grave(const struct crn_grave *grave) {
+    struct crn_block *block = crn_block_of_start(grave->object);
+    cairn_heap *heap = (cairn_heap *)block->heap;
+    __atomic_fetch_add(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&heap->core.deleted_objects, 1, __ATOMIC_RELAXED);
+    /* One that had an extra may have died with it a moment ago. */
+    if (!crn_bit_get(crn_deleted_bit(grave->object))) return;
+    void *tombstone = grave->has_extra ? NULL : crn_graveyard_of_field(tombstone_of(grave));
+    crn_extra_settle(grave->object, tombstone);
 }
 
-CRN_NO_SANITIZE static void write_record(struct record *record, const struct crn_grave *grave) {
-    __atomic_store_n(&record->number, 0, __ATOMIC_RELAXED);
-    CRN_FENCE();
-    volatile uint64_t *to = (volatile uint64_t *)&record->grave;
-    for (size_t i = 0; i < GRAVE_WORDS; i++) to[i] = ((const uint64_t *)grave)[i];
+/* Most die young: nothing but the figures is left to do, with nobody else at work. */
+static bool is_dead_young(const struct crn_grave *grave) {
+    struct crn_bit deleted = crn_deleted_bit(grave->object);
+    if (*crn_count_of(grave->object) != 0 || !crn_bit_get(deleted)) return false;
+    *deleted.byte &= (uint8_t)~deleted.mask;
+    const struct crn_block *block = crn_block_of_start(grave->object);
+    cairn_heap *heap = (cairn_heap *)block->heap;
+    heap->core.deleted_objects++;
+    heap->deleted[CRN_DEATH_YOUNG].objects++;
+    heap->deleted[CRN_DEATH_YOUNG].bytes += crn_object_bytes(block);
+    return true;
 }
 
-char *crn_graveyard_bury(struct crn_grave *grave) {
-    crn_lock_acquire(&graves_lock);
-    grave->position = take_stretch_locked(grave->bytes);
-    uint64_t number = last_number + 1;
-    struct record *record = &records[number % RECORDS];
-    write_record(record, grave);
-    __atomic_store_n(&record->number, number, __ATOMIC_RELEASE);
-    __atomic_store_n(&last_number, number, __ATOMIC_RELEASE);
-    crn_lock_release(&graves_lock);
-    return graveyard + grave->position % half_bytes;
+static void settle_chunk(struct chunk *chunk, bool is_epoch) {
+    uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
+    for (uint32_t i = chunk->settled; i < used; i++) {
+        CRN_PREFETCH_READ(crn_count_of(chunk->graves[i].object));
+    }
+    for (; chunk->settled < used; chunk->settled++) {
+        const struct crn_grave *grave = &chunk->graves[chunk->settled];
+        if (!is_epoch || !is_dead_young(grave)) settle_grave(grave);
+    }
 }
 
-/* The copy may be torn; the second look at the number tells. */
-CRN_NO_SANITIZE static bool read_record(uint64_t number, struct crn_grave *grave) {
-    const struct record *record = &records[number % RECORDS];
-    if (__atomic_load_n(&record->number, __ATOMIC_ACQUIRE) != number) return false;
-    const volatile uint64_t *from = (const volatile uint64_t *)&record->grave;
-    for (size_t i = 0; i < GRAVE_WORDS; i++) ((uint64_t *)grave)[i] = from[i];
-    CRN_FENCE();
-    return __atomic_load_n(&record->number, __ATOMIC_RELAXED) == number;
-}
-
-/* The last record at or before a position. */
-static bool find_at(uint64_t position, uint64_t last, struct crn_grave *grave) {
-    uint64_t low = last > RECORDS ? last - RECORDS + 1 : 1, high = last + 1;
-    bool found = false;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        struct crn_grave seen;
-        bool is_known = read_record(middle, &seen);
-        if (is_known && seen.position > position) {
-            high = middle;
+/* Settles what is to be settled, all of it in a stop and what nobody owns otherwise, and takes off
+ * the list what is then of no interest. */
+static void settle_listed(bool is_stopped, bool is_epoch) {
+    for (struct chunk **at = &listed, *chunk; (chunk = *at) != NULL;) {
+        bool is_gone = is_stopped && chunk->owner &&
+                       __atomic_load_n(&chunk->owner->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE;
+        if (is_gone) chunk->owner = NULL;
+        if (is_stopped || !chunk->owner) settle_chunk(chunk, is_epoch);
+        if (chunk->owner) {
+            at = &chunk->next_listed;
             continue;
         }
-        if (is_known) *grave = seen;
-        found = is_known;
-        low = middle + 1;
+        *at = chunk->next_listed;
+        chunk->is_listed = false;
+        listed_count--;
+        if (chunk->used == GRAVES) continue;
+        chunk->next_listed = left;
+        left = chunk;
     }
-    return found;
+}
+
+void crn_deletions_settle(bool is_epoch) {
+    if (listed) settle_listed(true, is_epoch);
+}
+
+uint64_t crn_deletions_unsettled(const cairn_heap *heap) {
+    uint64_t count = 0;
+    crn_lock_acquire(&graves_lock);
+    for (const struct chunk *chunk = listed; chunk; chunk = chunk->next_listed) {
+        uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
+        for (uint32_t i = chunk->settled; i < used; i++) {
+            const char *object = chunk->graves[i].object;
+            count += object >= heap->core.region.base && object < heap->core.region.end;
+        }
+    }
+    crn_lock_release(&graves_lock);
+    return count;
+}
+
+/* ---- Burying ------------------------------------------------------------------------------------
+ */
+
+/* Of an object larger than a quarter of a half only the beginning has its own stretch. */
+CRN_INLINE size_t stretch_of(size_t bytes) {
+    return CRN_GRANULE + crn_round_up(crn_min(bytes, half_bytes / 4) + 1, CRN_GRANULE);
+}
+
+CRN_INLINE bool has_room(const struct chunk *chunk, size_t stretch) {
+    return chunk->used < GRAVES && stretch <= chunk->end - chunk->next;
+}
+
+static void open_chunk(struct chunk *chunk, uint64_t number, size_t stretch) {
+    __atomic_store_n(&chunk->number, 0, __ATOMIC_RELAXED);
+    CRN_FENCE();
+    size_t span = crn_max(stretch, crn_min(SPAN_BYTES, half_bytes / 4));
+    size_t left_in_half = half_bytes - (size_t)(next_position % half_bytes);
+    if (left_in_half < span) next_position += left_in_half;
+    chunk->position = chunk->next = next_position;
+    chunk->end = next_position += span;
+    chunk->settled = 0;
+    __atomic_store_n(&chunk->used, 0, __ATOMIC_RELAXED);
+    /* Release: who sees the number sees the positions, and no record of before. */
+    __atomic_store_n(&chunk->number, number, __ATOMIC_RELEASE);
+}
+
+/* What is on the list has an owner, or is not settled. */
+static bool is_free(const struct chunk *chunk) {
+    return !chunk->is_listed;
+}
+
+/* The oldest that may be written over, or NULL. */
+static struct chunk *find_free(void) {
+    for (size_t tries = 0; tries < CHUNKS; tries++) {
+        struct chunk *chunk = &chunks[++last_number % CHUNKS];
+        if (is_free(chunk)) return chunk;
+    }
+    last_number++;
+    struct chunk *chunk = more;
+    while (chunk && !is_free(chunk)) chunk = chunk->next_more;
+    return chunk;
+}
+
+static struct chunk *make_one_more(void) {
+    struct chunk *chunk = crn_meta_alloc(sizeof(*chunk));
+    if (!chunk) return NULL;
+    chunk->next_more = more;
+    __atomic_store_n(&more, chunk, __ATOMIC_RELEASE);
+    return chunk;
+}
+
+/* What a thread that has ended did not use up. */
+static struct chunk *take_left(size_t stretch) {
+    for (struct chunk **at = &left; *at; at = &(*at)->next_listed) {
+        struct chunk *chunk = *at;
+        if (!has_room(chunk, stretch)) continue;
+        *at = chunk->next_listed;
+        return chunk;
+    }
+    return NULL;
+}
+
+static void leave_list_of_left(const struct chunk *chunk) {
+    for (struct chunk **at = &left; *at; at = &(*at)->next_listed) {
+        if (*at != chunk) continue;
+        *at = chunk->next_listed;
+        return;
+    }
+}
+
+static struct chunk *take_fresh(size_t stretch) {
+    struct chunk *chunk = find_free();
+    if (!chunk) {
+        settle_listed(false, false);
+        chunk = find_free();
+    }
+    if (!chunk) chunk = make_one_more();
+    if (!chunk) return NULL;
+    leave_list_of_left(chunk);
+    open_chunk(chunk, last_number, stretch);
+    return chunk;
+}
+
+static struct chunk *take_chunk_locked(struct crn_thread *self, size_t stretch) {
+    if (!crn_extras_reserve((listed_count + 1) * GRAVES)) return NULL;
+    struct chunk *old = self->graves;
+    if (old) old->owner = NULL;
+    self->graves = NULL;
+    struct chunk *chunk = take_left(stretch);
+    if (!chunk) chunk = take_fresh(stretch);
+    if (!chunk) return NULL;
+    chunk->owner = self;
+    chunk->next_listed = listed;
+    chunk->is_listed = true;
+    listed = chunk;
+    listed_count++;
+    self->graves = chunk;
+    return chunk;
+}
+
+static CRN_NOINLINE struct chunk *take_chunk(struct crn_thread *self, size_t stretch) {
+    crn_lock_acquire(&graves_lock);
+    struct chunk *chunk = take_chunk_locked(self, stretch);
+    /* Half of the ring waits for an epoch: as much news as any budget has. */
+    bool is_crowded = listed_count > CHUNKS / 2;
+    crn_lock_release(&graves_lock);
+    self->news_count += is_crowded ? (size_t)RECORDS * 64 : GRAVES;
+    return chunk;
+}
+
+struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes) {
+    struct chunk *chunk = self->graves;
+    size_t stretch = stretch_of(bytes);
+    if (CRN_UNLIKELY(!chunk || !has_room(chunk, stretch))) {
+        chunk = take_chunk(self, stretch);
+        if (!chunk) return NULL;
+    }
+    struct crn_grave *grave = &chunk->graves[chunk->used];
+    grave->position = chunk->next + CRN_GRANULE;
+    grave->bytes = bytes;
+    return grave;
+}
+
+char *crn_graveyard_bury(struct crn_thread *self, const struct crn_grave *grave) {
+    struct chunk *chunk = self->graves;
+    chunk->next += stretch_of(grave->bytes);
+    __atomic_store_n(&chunk->used, chunk->used + 1, __ATOMIC_RELEASE);
+    for (size_t line = 0; line < sizeof(*grave); line += CRN_CACHE_LINE) {
+        CRN_PREFETCH((const char *)(grave + 1) + line);
+    }
+    return tombstone_of(grave);
+}
+
+/* ---- Finding ------------------------------------------------------------------------------------
+ */
+
+/* What was found counts if it still is the same chunk afterwards. */
+struct search {
+    const void *object;      /* or */
+    uint64_t within;         /* a half */
+    struct crn_grave *grave; /* the best so far */
+    uint64_t best;
+    bool has_found;
+};
+
+/* The copy may be torn; the second look at the number tells. */
+CRN_NO_SANITIZE static void copy_grave(const struct crn_grave *from, struct crn_grave *to) {
+    const volatile uint64_t *words = (const volatile uint64_t *)from;
+    for (size_t i = 0; i < GRAVE_WORDS; i++) ((uint64_t *)to)[i] = words[i];
+}
+
+/* The last record whose stretch begins at or below, in the chunk that has the address; of several
+ * laps the last. */
+CRN_NO_SANITIZE static bool search_address(const struct chunk *chunk, uint32_t used,
+                                           struct search *search, struct crn_grave *seen) {
+    const volatile struct chunk *now = chunk;
+    uint64_t low = now->position % half_bytes, bytes = now->end - now->position;
+    if (search->within - low >= bytes || now->position < search->best) return false;
+    uint64_t position = now->position + (search->within - low);
+    bool has_one = false;
+    for (uint32_t i = 0; i < used; i++) {
+        struct crn_grave copy;
+        copy_grave(&chunk->graves[i], &copy);
+        if (copy.position > position) break;
+        *seen = copy;
+        has_one = true;
+    }
+    if (!has_one || position - seen->position > seen->bytes) return false;
+    search->best = now->position;
+    return true;
+}
+
+/* What is not settled is the last deletion of its object; else the clock tells. */
+CRN_NO_SANITIZE static bool search_object(const struct chunk *chunk, uint32_t used,
+                                          struct search *search, struct crn_grave *seen) {
+    const volatile struct chunk *now = chunk;
+    bool has_one = false;
+    for (uint32_t i = 0; i < used; i++) {
+        struct crn_grave copy;
+        copy_grave(&chunk->graves[i], &copy);
+        uint64_t rank = i >= now->settled ? UINT64_MAX : copy.deleted_ns;
+        if (copy.object != search->object || rank < search->best) continue;
+        search->best = rank;
+        *seen = copy;
+        has_one = true;
+    }
+    return has_one;
+}
+
+static void search_chunk(const struct chunk *chunk, struct search *search) {
+    uint64_t number = __atomic_load_n(&chunk->number, __ATOMIC_ACQUIRE);
+    uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
+    if (number == 0 || used > GRAVES) return;
+    struct search trial = *search;
+    struct crn_grave seen;
+    bool has_one = search->object ? search_object(chunk, used, &trial, &seen)
+                                  : search_address(chunk, used, &trial, &seen);
+    CRN_FENCE();
+    if (!has_one || __atomic_load_n(&chunk->number, __ATOMIC_RELAXED) != number) return;
+    search->best = trial.best;
+    search->has_found = true;
+    *search->grave = seen;
+}
+
+static bool search_all(struct search *search) {
+    for (size_t i = 0; i < CHUNKS; i++) search_chunk(&chunks[i], search);
+    const struct chunk *chunk = __atomic_load_n(&more, __ATOMIC_ACQUIRE);
+    for (; chunk; chunk = chunk->next_more) search_chunk(chunk, search);
+    return search->has_found;
 }
 
 bool crn_graveyard_find(const void *address, struct crn_grave *grave, size_t *offset) {
     if (!crn_graveyard_has(address)) return false;
-    uint64_t last = __atomic_load_n(&last_number, __ATOMIC_ACQUIRE);
-    struct crn_grave newest;
-    if (last == 0 || !read_record(last, &newest)) return false;
-    /* The lap in which the address was handed out last. */
     uint64_t within = (uint64_t)((const char *)address - graveyard) % half_bytes;
-    uint64_t end = newest.position + crn_min(newest.bytes, half_bytes / 4) + 1;
-    uint64_t position = end - end % half_bytes + within;
-    if (position >= end) {
-        if (position < half_bytes) return false;
-        position -= half_bytes;
-    }
-    if (!find_at(position, last, grave)) return false;
-    *offset = (size_t)(position - grave->position);
-    return *offset <= grave->bytes;
+    struct search search = {.within = within, .grave = grave};
+    if (!search_all(&search)) return false;
+    *offset = (size_t)(within - grave->position % half_bytes);
+    return true;
 }
 
 bool crn_graveyard_find_object(const void *object, struct crn_grave *grave) {
     size_t offset;
+    if (!crn_graveyard_is_open()) return false;
     if (crn_graveyard_find(object, grave, &offset)) return true; /* a tombstone */
-    uint64_t last = __atomic_load_n(&last_number, __ATOMIC_ACQUIRE);
-    for (uint64_t number = last; number > 0 && number + RECORDS > last; number--) {
-        if (read_record(number, grave) && grave->object == object) return true;
-    }
-    return false;
+    struct search search = {.object = object, .grave = grave};
+    return search_all(&search);
 }
 
 /* ---- For debuggers ---- */
 
 CRN_DESCRIBED_AS(described) = {
-    CRN_SIZE(record),
-    CRN_MEMBER(record, number),
-    CRN_MEMBER(record, grave),
+    CRN_SIZE(chunk),
+    CRN_MEMBER(chunk, number),
+    CRN_MEMBER(chunk, position),
+    CRN_MEMBER(chunk, used),
+    CRN_MEMBER(chunk, settled),
+    CRN_MEMBER(chunk, next_more),
+    CRN_MEMBER(chunk, graves),
+    CRN_SIZE(crn_grave),
     CRN_MEMBER(crn_grave, position),
     CRN_MEMBER(crn_grave, bytes),
     CRN_MEMBER(crn_grave, object),
@@ -175,14 +428,17 @@ CRN_DESCRIBED_AS(described) = {
     CRN_MEMBER(crn_grave, function),
     CRN_MEMBER(crn_grave, line),
     CRN_MEMBER(crn_grave, thread_id),
+    CRN_MEMBER(crn_grave, deleted_ns),
     CRN_MEMBER(crn_place, file),
     CRN_MEMBER(crn_place, function),
     CRN_MEMBER(crn_place, line),
     CRN_MEMBER(crn_place, thread_id),
-    CRN_NUMBER(RECORDS),
+    CRN_NUMBER(CHUNKS),
+    CRN_NUMBER(GRAVES),
 };
 
 CRN_TABLES_AS(tables) = {
-    CRN_TABLE(records),
+    CRN_TABLE(chunks),
+    CRN_TABLE(more),
     CRN_TABLE(last_number),
 };

@@ -21,12 +21,16 @@ struct __attribute__((may_alias)) crn_grave {
     int line, thread_id;
     uint64_t deleted_ns;
     uint32_t allocated_stack, deleted_stack; /* numbers in the depot */
+    uint64_t has_extra;                      /* when it was deleted: the deletion has told it */
 };
 
 /* graveyard.c */
 bool crn_graveyard_open(void); /* false without address space or memory */
-/* The object's tombstone. `position` is filled in. The graveyard is open. */
-char *crn_graveyard_bury(struct crn_grave *grave);
+/* A grave for an object of so many bytes, of which `position` and `bytes` are filled in; NULL
+ * without memory. It may be left as it is. In a section with no lock held. */
+struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes);
+/* The rest is filled in: the object's tombstone. */
+char *crn_graveyard_bury(struct crn_thread *self, const struct crn_grave *grave);
 bool crn_graveyard_is_open(void);
 bool crn_graveyard_has(const void *address);
 char *crn_graveyard_of_field(char *tombstone); /* from a variable's to the same for fields */

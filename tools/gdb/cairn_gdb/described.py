@@ -77,7 +77,7 @@ class Described:
 
 class Caches:
     described = None  # of the program as it is loaded now
-    graves = None
+    graves = unsettled = None  # while nothing runs
 
     @classmethod
     def forget(cls, *unused):
@@ -87,6 +87,14 @@ class Caches:
 for event in ("new_objfile", "clear_objfiles", "free_objfile", "exited", "executable_changed"):
     if hasattr(gdb.events, event):
         getattr(gdb.events, event).connect(Caches.forget)
+
+
+def forget_graves(*unused):
+    Caches.graves = None
+
+
+if hasattr(gdb.events, "cont"):
+    gdb.events.cont.connect(forget_graves)
 
 
 def has_process():

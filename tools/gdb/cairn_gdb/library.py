@@ -252,34 +252,39 @@ class Library:
         except (Unreadable, KeyError):
             return None
 
+    def chunks_of_graves(self):
+        """Those in use: the ring's, and what came besides."""
+        ring = int.from_bytes(read(self.tables["chunks"], WORD), "little")
+        size, count = self.numbers["chunk"], self.numbers["CHUNKS"]
+        last = int.from_bytes(read(self.tables["last_number"], WORD), "little")
+        if ring and last:
+            data = read(ring, size * min(count, last + 1))
+            for at in range(0, len(data), size):
+                yield self.record_in("chunk", data, ring, at), data, ring, at
+        at = int.from_bytes(read(self.tables["more"], WORD), "little")
+        while at:
+            data = read(at, size)
+            chunk = self.record_in("chunk", data, at, 0)
+            yield chunk, data, at, 0
+            at = chunk.next_more
+
     def graves(self):
         """(positions, records), ascending; those that are still on record."""
+        if Caches.graves:
+            return Caches.graves
+        found = []
         try:
-            last = int.from_bytes(read(self.tables["last_number"], WORD), "little")
-            table = int.from_bytes(read(self.tables["records"], WORD), "little")
+            size, first = self.numbers["crn_grave"], self.members["chunk"]["graves"][0]
+            for chunk, data, base, at in self.chunks_of_graves():
+                for i in range(chunk.used if chunk.number else 0):
+                    grave = self.record_in("crn_grave", data, base, at + first + i * size)
+                    found.append((grave.position, i >= chunk.settled, grave))
         except (Unreadable, KeyError):
-            return [], []
-        key = (table, last)
-        if Caches.graves and Caches.graves[0] == key:
-            return Caches.graves[1]
-        positions, records = [], []
-        if table and last:
-            size, count = self.numbers["record"], self.numbers["RECORDS"]
-            try:
-                data = read(table, size * min(count, last + 1))
-            except Unreadable:
-                data = b""
-            grave_at = self.members["record"]["grave"][0]
-            for number in range(max(1, last - count + 1), last + 1):
-                at = number % count * size
-                if at + size > len(data):
-                    continue
-                if self.record_in("record", data, table, at).number == number:
-                    grave = self.record_in("crn_grave", data, table, at + grave_at)
-                    positions.append(grave.position)
-                    records.append(grave)
-        Caches.graves = (key, (positions, records))
-        return positions, records
+            pass
+        found.sort(key=lambda entry: entry[0])
+        Caches.graves = [entry[0] for entry in found], [entry[2] for entry in found]
+        Caches.unsettled = {entry[2].object: entry[2] for entry in found if entry[1]}
+        return Caches.graves
 
     def is_tombstone(self, address):
         return self.graveyard != 0 and self.graveyard <= address < self.graveyard + 2 * self.half
@@ -290,9 +295,8 @@ class Library:
         if not positions:
             return None
         within = (address - self.graveyard) % self.half
-        end = records[-1].position + min(records[-1].bytes, self.half // 4) + 1
-        position = end - end % self.half + within
-        if position >= end:
+        position = positions[-1] - positions[-1] % self.half + within
+        if position > positions[-1] + records[-1].bytes:
             position -= self.half
         index = bisect.bisect_right(positions, position) - 1
         if index < 0 or position - positions[index] > records[index].bytes:
@@ -300,11 +304,9 @@ class Library:
         return records[index], position - positions[index]
 
     def grave_of(self, start):
-        """The grave of a deleted object whose slot waits."""
-        for grave in reversed(self.graves()[1]):
-            if grave.object == start:
-                return grave
-        return None
+        """The grave of a deleted object whose slot waits: of several that were there the last."""
+        graves = [g for g in self.graves()[1] if g.object == start]
+        return Caches.unsettled.get(start) or max(graves, key=lambda g: g.deleted_ns, default=None)
 
     def tombstones(self, grave):
         low = self.graveyard + grave.position % self.half
