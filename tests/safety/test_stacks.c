@@ -199,6 +199,16 @@ static int forgotten_store(void) {
     return 0;
 }
 
+static int forgotten_stray(void) {
+    setenv("CAIRN_VERIFY", "1", 1);
+    Node *holder = cairn_pin(make_outer());
+    cairn_collect(CAIRN_COUNT);
+    void *middle = (char *)(void *)holder + 8;
+    memcpy((char *)(void *)holder + offsetof(Node, next), &middle, sizeof(middle));
+    cairn_collect(CAIRN_COUNT);
+    return 0;
+}
+
 static void reports_have_both_stacks(void **state) {
     (void)state;
     static int (*const bodies[])(void) = {read_of_the_variable, delete_twice, store_into_deleted,
@@ -211,7 +221,8 @@ static void reports_have_both_stacks(void **state) {
 
 static void reports_of_the_living_have_one(void **state) {
     (void)state;
-    static int (*const bodies[])(void) = {copy_past_the_end, delete_the_middle, forgotten_store};
+    static int (*const bodies[])(void) = {copy_past_the_end, delete_the_middle, forgotten_store,
+                                          forgotten_stray};
     for (size_t i = 0; i < sizeof(bodies) / sizeof(*bodies); i++) {
         run_to_report("CAIRN_STACKS", "8", bodies[i]);
         assert_birth_told();
