@@ -8,6 +8,7 @@
 #ifndef CRN_BASE_H
 #define CRN_BASE_H
 
+#include <cairn/runtime.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
