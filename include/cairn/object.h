@@ -254,6 +254,8 @@ extern "C" {
 #define CAIRN_CHECK_COPY_(dst, src, count, bytes) ((void)0)
 #endif
 CAIRN_API void *cairn_check_value_(void *value, const char *file, const char *function, int line);
+CAIRN_API void *cairn_check_type_(void *value, cairn_type *type, const char *file,
+                                  const char *function, int line);
 CAIRN_API void cairn_check_store_(void **field, void *value, const char *file, const char *function,
                                   int line);
 /* Most of what is looked at has been before, and has a verdict. */
@@ -351,6 +353,15 @@ CAIRN_INLINE_ bool cairn_cas_here_(void **field, void **expected,
 #define CAIRN_VALUE_(value) (value)
 #define cairn_get(reference) ((reference).p)
 #define cairn_at(array, index) ((array)[index])
+#endif
+/* cairn_cast(T, pointer) is (T *)pointer, for references and arguments that say void: in checked
+ * files a pointer to an object must be to the start of a T or of an array of T. T is a declared
+ * type. */
+#if defined(CAIRN_CHECKED)
+#define cairn_cast(T, pointer)                                                                     \
+    ((T *)cairn_check_type_(CAIRN_ERASE_(pointer), cairn_type_of_##T CAIRN_HERE_))
+#else
+#define cairn_cast(T, pointer) ((T *)CAIRN_ERASE_(pointer))
 #endif
 #define cairn_load(link)                                                                           \
     ((CAIRN_POINTER_OF_((link)->p))CAIRN_VALUE_(                                                   \

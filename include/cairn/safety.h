@@ -25,6 +25,7 @@ typedef enum cairn_violation {
     CAIRN_VIOLATION_CROSSES_HEAPS,    /* a reference from one heap into another */
     CAIRN_VIOLATION_FORGOTTEN_STORE,  /* a reference that was stored without cairn_set */
     CAIRN_VIOLATION_PLAIN_COPY,       /* memcpy and its like on memory that holds references */
+    CAIRN_VIOLATION_WRONG_TYPE,       /* cairn_cast of an object of another type */
 } cairn_violation;
 
 /* What a handler is told; valid until it returns. */

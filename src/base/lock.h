@@ -5,10 +5,10 @@
  *
  * Ranks, taken in ascending order: newcomers (threads that the registry does not know yet, and a
  * fork), world (a collection), threads (the registry), slice (decrements between epochs), heap
- * (blocks of one heap), extras (weak cells, cleanups, pins; by shard), calls (finalizers,
- * cleanups), types, bins, team (what a collection's workers share), meta (the runtime's own
- * memory). Start, chunks, handovers, roots, sites and depot guard a list or a table each and
- * take no other.
+ * (blocks of one heap), graves (records of deletions), extras (weak cells, cleanups, pins; by
+ * shard), calls (finalizers, cleanups), types, bins, team (what a collection's workers share), meta
+ * (the runtime's own memory). Start, chunks, handovers, roots, sites, verdicts and depot guard a
+ * list or a table each and take no other.
  */
 #ifndef CRN_LOCK_H
 #define CRN_LOCK_H

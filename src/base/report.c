@@ -58,6 +58,7 @@ static const char *const titles[] = {
     [CAIRN_VIOLATION_CROSSES_HEAPS] = "a reference crosses heaps",
     [CAIRN_VIOLATION_FORGOTTEN_STORE] = "forgotten store",
     [CAIRN_VIOLATION_PLAIN_COPY] = "plain copy",
+    [CAIRN_VIOLATION_WRONG_TYPE] = "wrong type",
 };
 
 static cairn_report_handler report_handler;

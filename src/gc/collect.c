@@ -387,7 +387,7 @@ cairn_status cairn_heap_destroy(cairn_heap *heap) {
     purge_stack(heap, &crn_gc.roots[0]);
     purge_stack(heap, &crn_gc.roots[1]);
     crn_heap_each_block(&heap->core, give_back_cells, NULL);
-    crn_deletions_settle(false);
+    (void)crn_deletions_settle(false);
     crn_extras_drop(heap);
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         purge_thread(heap, thread);

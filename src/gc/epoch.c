@@ -224,7 +224,7 @@ void crn_epoch_run(bool is_bounded) {
     crn_finalized_take(give_back_held);
     unroot_last();
     crn_extras_judge_young();
-    crn_deletions_settle(true);
+    crn_gc.workers[0].entries += crn_deletions_settle(true);
     crn_untyped_renew();
     take_spare_chunks();
     crn_count_settle();

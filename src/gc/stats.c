@@ -44,9 +44,7 @@ static void fill_deaths(const cairn_heap *heap, cairn_stats *stats) {
     stats->freed_by_trace_objects = core->freed_trace_objects - by_trace->objects;
     stats->freed_by_delete_bytes = by_count->bytes + young->bytes + by_trace->bytes;
     stats->freed_by_delete_objects = by_count->objects + young->objects + by_trace->objects;
-    uint64_t unsettled = crn_deletions_unsettled(heap);
-    stats->deleted_objects = __atomic_load_n(&core->deleted_objects, __ATOMIC_RELAXED) + unsettled;
-    stats->waiting_objects = __atomic_load_n(&heap->waiting_objects, __ATOMIC_RELAXED) + unsettled;
+    crn_deletions_count(heap, &stats->deleted_objects, &stats->waiting_objects);
 }
 
 static void fill_parts(struct crn_heap *core, cairn_stats *stats) {

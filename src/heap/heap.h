@@ -160,7 +160,7 @@ CRN_INLINE void crn_deaths_happened(void) {
  * whoever starts then sees the bit. */
 extern bool crn_deaths_are_watched;
 CRN_INLINE void crn_deaths_watch(void) {
-    if (CRN_LIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_RELAXED))) return;
+    if (CRN_LIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_ACQUIRE))) return;
     __atomic_store_n(&crn_deaths_are_watched, true, __ATOMIC_SEQ_CST);
     CRN_FULL_FENCE();
 }

@@ -171,7 +171,7 @@ struct crn_extra *crn_extra_make_locked(struct crn_shard *shard, void *object,
         if ((!shard->free && !refill(shard)) || !has_buckets(shard)) return NULL;
         extra = insert(shard, object);
     }
-    if (!__atomic_load_n(&block->has_special, __ATOMIC_RELAXED)) {
+    if (!__atomic_load_n(&block->has_special, __ATOMIC_ACQUIRE)) {
         __atomic_store_n(&block->has_special, true, __ATOMIC_RELAXED);
         __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
         CRN_FULL_FENCE();

@@ -119,6 +119,7 @@ struct crn_thread {
     bool holds_world;             /* it collects; a signal's handler may run amid that */
     size_t news_count;            /* extras told since crn_hooks.logged was last called for them */
     struct chunk *graves;         /* where it records deletions; safety/graveyard.c */
+    bool is_digging;              /* it fills in such a record */
     struct crn_extra *finalizing; /* whose finalizers it runs, the innermost first */
     struct crn_cleanup *cleaning; /* rings of cleanups that it runs, the innermost first */
     void **specifics[CRN_SPECIFIC_PIECES];
@@ -216,10 +217,10 @@ extern const struct crn_hooks crn_hooks;
 /* What safety/ provides. */
 bool crn_listen_for_faults(void); /* false if it cannot */
 /* While the world is stopped: what was deleted since the last time gets its extras, or is dead: in
- * an epoch, when young objects have been judged. */
-void crn_deletions_settle(bool is_epoch);
-/* How many the figures of a heap do not have yet. In a section. */
-uint64_t crn_deletions_unsettled(const cairn_heap *heap);
+ * an epoch, when young objects have been judged. Returns how many were settled since the last. */
+uint64_t crn_deletions_settle(bool is_epoch);
+/* The figures of a heap, with what is not settled yet. In a section. */
+void crn_deletions_count(const cairn_heap *heap, uint64_t *deleted, uint64_t *waiting);
 
 /* At the entry of a slow path, and behind each of its safepoints. */
 CRN_INLINE void crn_gate_pass(void) {

@@ -61,8 +61,17 @@ CRN_INLINE void give(const void *address, uint8_t verdict) {
     CRN_FULL_FENCE();
 }
 
+/* At the first look of all. A handler that looks meanwhile does without. */
+static CRN_NOINLINE bool open_verdicts(void) {
+    if (!crn_verdicts_are_wanting() || cairn_thread.no_stop) return false;
+    crn_enter();
+    crn_verdicts_open();
+    crn_leave();
+    return crn_verdicts_are_kept();
+}
+
 static void remember_start(const char *object) {
-    if (!crn_verdicts_open()) return;
+    if (CRN_UNLIKELY(!crn_verdicts_are_kept()) && !open_verdicts()) return;
     const struct crn_block *block;
     cairn_section_enter_();
     give(object, CAIRN_VERDICT_START_);
@@ -93,6 +102,44 @@ void *cairn_check_value_(void *value, const char *file, const char *function, in
     }
     struct crn_call call = CRN_CALL_HERE();
     check_value(value, &call);
+    return value;
+}
+
+/* ---- Types ---- */
+
+static void report_type(const char *object, const struct crn_block *block, const char *name,
+                        const struct crn_call *call) {
+    if (crn_is_told(CAIRN_VIOLATION_WRONG_TYPE, call)) return;
+    struct crn_report *report = crn_report_begin(CAIRN_VIOLATION_WRONG_TYPE);
+    crn_report_line(report, "what", "a cast to %s of %p, a %s", name, (const void *)object,
+                    block->type->name);
+    struct crn_scene *scene = crn_scene_open(report, call);
+    crn_scene_where(scene);
+    crn_report_string(report, "wanted_type", name);
+    crn_scene_object(scene, object, block);
+    crn_scene_close(scene, NULL);
+    crn_report_end(report);
+}
+
+void *cairn_check_type_(void *value, cairn_type *type, const char *file, const char *function,
+                        int line) {
+    if (!value) return NULL;
+    struct crn_call call = CRN_CALL_HERE();
+    const struct crn_block *block;
+    if (is_plainly_good(value, &block)) {
+        const struct crn_type *known = __atomic_load_n(&type->known, __ATOMIC_ACQUIRE);
+        if (CRN_UNLIKELY(block->type != known)) report_type(value, block, type->name, &call);
+        return value;
+    }
+    crn_enter();
+    struct look look = look_at(value);
+    const struct crn_type *known = crn_type_known(type);
+    crn_leave();
+    bool is_start = look.verdict == GOOD && look.object == value;
+    if (!is_start)
+        check_value(value, &call);
+    else if (known && look.block->type != known)
+        report_type(value, look.block, type->name, &call);
     return value;
 }
 
@@ -164,7 +211,7 @@ CRN_INLINE bool is_plain_field(void **field, const struct crn_block **out) {
 }
 
 static void remember_field(void **field) {
-    if (!crn_verdicts_open()) return;
+    if (CRN_UNLIKELY(!crn_verdicts_are_kept()) && !open_verdicts()) return;
     const struct crn_block *block;
     cairn_section_enter_();
     give(field, CAIRN_VERDICT_FIELD_);

@@ -139,7 +139,10 @@ static enum outcome claim(void *pointer, struct deletion *deletion, const struct
     if (!grave) return NO_MEMORY;
     /* Before the bit: who finds that nothing in the block may be deleted does not look at it. */
     __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
-    if (!crn_deleted_bit_claim(pointer)) return DELETED_BEFORE;
+    if (!crn_deleted_bit_claim(pointer)) {
+        self->is_digging = false;
+        return DELETED_BEFORE;
+    }
     crn_object_forget(block, pointer);
     if (CRN_UNLIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_RELAXED))) {
         crn_deaths_happened();

@@ -26,7 +26,8 @@
  * being opened; a reader copies a record between two looks at the number. They look through all
  * chunks: it is for a report.
  *
- * Lock: graves_lock, for opening and settling. Inside it the extras locks, nothing else.
+ * Lock: graves_lock, for opening and settling. Inside it the extras locks and that of the runtime's
+ * own memory.
  */
 #include "safety/safety.h"
 
@@ -34,7 +35,7 @@
 
 #include <string.h>
 
-enum { GRAVES = 32, RECORDS = 1 << 16, CHUNKS = RECORDS / GRAVES + 1, SPAN_BYTES = 1 << 16 };
+enum { GRAVES = 32, RECORDS = 1 << 16, CHUNKS = RECORDS / GRAVES + 1 };
 
 struct chunk {
     uint64_t number;                /* from 1; atomic; 0 while it is being opened */
@@ -56,6 +57,8 @@ static struct chunk *chunks;
 static uint64_t last_number;
 static struct chunk *listed, *left; /* left: not full, by threads that ended */
 static size_t listed_count;
+static size_t waiting_count;   /* of the listed: without an owner */
+static uint64_t settled_since; /* the last epoch */
 /* Beyond the ring, where more threads own one than it has: atomic, and only ever longer. */
 static struct chunk *more;
 
@@ -132,6 +135,7 @@ static bool is_dead_young(const struct crn_grave *grave) {
 
 static void settle_chunk(struct chunk *chunk, bool is_epoch) {
     uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
+    settled_since += used - chunk->settled;
     for (uint32_t i = chunk->settled; i < used; i++) {
         CRN_PREFETCH_READ(crn_count_of(chunk->graves[i].object));
     }
@@ -147,7 +151,10 @@ static void settle_listed(bool is_stopped, bool is_epoch) {
     for (struct chunk **at = &listed, *chunk; (chunk = *at) != NULL;) {
         bool is_gone = is_stopped && chunk->owner &&
                        __atomic_load_n(&chunk->owner->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE;
-        if (is_gone) chunk->owner = NULL;
+        if (is_gone) {
+            chunk->owner = NULL;
+            waiting_count++;
+        }
         if (is_stopped || !chunk->owner) settle_chunk(chunk, is_epoch);
         if (chunk->owner) {
             at = &chunk->next_listed;
@@ -156,17 +163,21 @@ static void settle_listed(bool is_stopped, bool is_epoch) {
         *at = chunk->next_listed;
         chunk->is_listed = false;
         listed_count--;
+        waiting_count--;
         if (chunk->used == GRAVES) continue;
         chunk->next_listed = left;
         left = chunk;
     }
 }
 
-void crn_deletions_settle(bool is_epoch) {
+uint64_t crn_deletions_settle(bool is_epoch) {
     if (listed) settle_listed(true, is_epoch);
+    uint64_t settled = settled_since;
+    settled_since = 0;
+    return settled;
 }
 
-uint64_t crn_deletions_unsettled(const cairn_heap *heap) {
+void crn_deletions_count(const cairn_heap *heap, uint64_t *deleted, uint64_t *waiting) {
     uint64_t count = 0;
     crn_lock_acquire(&graves_lock);
     for (const struct chunk *chunk = listed; chunk; chunk = chunk->next_listed) {
@@ -176,8 +187,10 @@ uint64_t crn_deletions_unsettled(const cairn_heap *heap) {
             count += object >= heap->core.region.base && object < heap->core.region.end;
         }
     }
+    /* Inside: what is settled meanwhile would be in both. */
+    *deleted = __atomic_load_n(&heap->core.deleted_objects, __ATOMIC_RELAXED) + count;
+    *waiting = __atomic_load_n(&heap->waiting_objects, __ATOMIC_RELAXED) + count;
     crn_lock_release(&graves_lock);
-    return count;
 }
 
 /* ---- Burying ------------------------------------------------------------------------------------
@@ -195,7 +208,8 @@ CRN_INLINE bool has_room(const struct chunk *chunk, size_t stretch) {
 static void open_chunk(struct chunk *chunk, uint64_t number, size_t stretch) {
     __atomic_store_n(&chunk->number, 0, __ATOMIC_RELAXED);
     CRN_FENCE();
-    size_t span = crn_max(stretch, crn_min(SPAN_BYTES, half_bytes / 4));
+    /* For as many of the same size as there are records; a half has room for all chunks, twice. */
+    size_t span = crn_max(stretch, crn_min(GRAVES * stretch, half_bytes / (2 * CHUNKS)));
     size_t left_in_half = half_bytes - (size_t)(next_position % half_bytes);
     if (left_in_half < span) next_position += left_in_half;
     chunk->position = chunk->next = next_position;
@@ -266,7 +280,10 @@ static struct chunk *take_fresh(size_t stretch) {
 static struct chunk *take_chunk_locked(struct crn_thread *self, size_t stretch) {
     if (!crn_extras_reserve((listed_count + 1) * GRAVES)) return NULL;
     struct chunk *old = self->graves;
-    if (old) old->owner = NULL;
+    if (old) {
+        old->owner = NULL;
+        waiting_count++;
+    }
     self->graves = NULL;
     struct chunk *chunk = take_left(stretch);
     if (!chunk) chunk = take_fresh(stretch);
@@ -284,19 +301,22 @@ static CRN_NOINLINE struct chunk *take_chunk(struct crn_thread *self, size_t str
     crn_lock_acquire(&graves_lock);
     struct chunk *chunk = take_chunk_locked(self, stretch);
     /* Half of the ring waits for an epoch: as much news as any budget has. */
-    bool is_crowded = listed_count > CHUNKS / 2;
+    bool is_crowded = waiting_count > CHUNKS / 2;
     crn_lock_release(&graves_lock);
     self->news_count += is_crowded ? (size_t)RECORDS * 64 : GRAVES;
     return chunk;
 }
 
 struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes) {
+    CAIRN_REQUIRE(!self->is_digging,
+                  "cairn_delete in a signal handler that interrupts cairn_delete");
     struct chunk *chunk = self->graves;
     size_t stretch = stretch_of(bytes);
     if (CRN_UNLIKELY(!chunk || !has_room(chunk, stretch))) {
         chunk = take_chunk(self, stretch);
         if (!chunk) return NULL;
     }
+    self->is_digging = true;
     struct crn_grave *grave = &chunk->graves[chunk->used];
     grave->position = chunk->next + CRN_GRANULE;
     grave->bytes = bytes;
@@ -305,6 +325,7 @@ struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes) {
 
 char *crn_graveyard_bury(struct crn_thread *self, const struct crn_grave *grave) {
     struct chunk *chunk = self->graves;
+    self->is_digging = false;
     chunk->next += stretch_of(grave->bytes);
     __atomic_store_n(&chunk->used, chunk->used + 1, __ATOMIC_RELEASE);
     for (size_t line = 0; line < sizeof(*grave); line += CRN_CACHE_LINE) {
@@ -321,14 +342,15 @@ struct search {
     const void *object;      /* or */
     uint64_t within;         /* a half */
     struct crn_grave *grave; /* the best so far */
-    uint64_t best;
+    uint64_t best, best_number;
     bool has_found;
 };
 
 /* The copy may be torn; the second look at the number tells. */
+typedef uint64_t __attribute__((may_alias)) any_word;
 CRN_NO_SANITIZE static void copy_grave(const struct crn_grave *from, struct crn_grave *to) {
-    const volatile uint64_t *words = (const volatile uint64_t *)from;
-    for (size_t i = 0; i < GRAVE_WORDS; i++) ((uint64_t *)to)[i] = words[i];
+    const volatile any_word *words = (const volatile any_word *)from;
+    for (size_t i = 0; i < GRAVE_WORDS; i++) ((any_word *)to)[i] = words[i];
 }
 
 /* The last record whose stretch begins at or below, in the chunk that has the address; of several
@@ -361,8 +383,11 @@ CRN_NO_SANITIZE static bool search_object(const struct chunk *chunk, uint32_t us
         struct crn_grave copy;
         copy_grave(&chunk->graves[i], &copy);
         uint64_t rank = i >= now->settled ? UINT64_MAX : copy.deleted_ns;
-        if (copy.object != search->object || rank < search->best) continue;
+        bool is_better =
+            rank > search->best || (rank == search->best && now->number >= search->best_number);
+        if (copy.object != search->object || !is_better) continue;
         search->best = rank;
+        search->best_number = now->number;
         *seen = copy;
         has_one = true;
     }
@@ -380,6 +405,7 @@ static void search_chunk(const struct chunk *chunk, struct search *search) {
     CRN_FENCE();
     if (!has_one || __atomic_load_n(&chunk->number, __ATOMIC_RELAXED) != number) return;
     search->best = trial.best;
+    search->best_number = trial.best_number;
     search->has_found = true;
     *search->grave = seen;
 }

@@ -11,7 +11,7 @@
 #include "object/sites.h"
 
 /* What is known of a deleted object. */
-struct __attribute__((may_alias)) crn_grave {
+struct crn_grave {
     uint64_t position; /* of its stretch of the graveyard, bytes; never repeats */
     size_t bytes;      /* of the object */
     void *object;

@@ -151,8 +151,10 @@ CRN_INLINE uint8_t *crn_count_of(const void *address) {
 /* ---- Verdicts (verdicts.c) ----------------------------------------------------------------------
  */
 
-/* From the first file that asks, where address space is plenty; else there are none. */
-bool crn_verdicts_open(void);
+/* From the first file that asks, where address space is plenty; else there are none. Takes a lock:
+ * in a section behind the gate, where nobody has opened them or found that it cannot be done. */
+void crn_verdicts_open(void);
+bool crn_verdicts_are_wanting(void);
 CRN_INLINE bool crn_verdicts_are_kept(void) {
     return __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE) != UINTPTR_MAX;
 }
@@ -210,7 +212,11 @@ CRN_INLINE bool crn_deleted_bit_claim(const void *address) {
     uintptr_t a = (uintptr_t)address & crn_space.mask;
     uint32_t *word = (uint32_t *)(void *)crn_space.deleted_bits + (a >> 9);
     uint32_t mask = (uint32_t)1 << ((a >> 4) & 31);
-    return !(__atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST) & mask);
+    bool is_first = !(__atomic_fetch_or(word, mask, __ATOMIC_SEQ_CST) & mask);
+#if !defined(__x86_64__)
+    CRN_FULL_FENCE(); /* a store-exclusive lets later loads go first */
+#endif
+    return is_first;
 }
 
 #endif

@@ -24,27 +24,31 @@
 #include <string.h>
 
 static struct crn_lock verdicts_lock;
+static bool
+    are_none; /* atomic; there is not enough address space, and so there never will be any */
 
-static bool open_locked(void) {
-    static bool is_tried;
-    if (is_tried || CAIRN_TSAN_ || CAIRN_ASAN_ || crn_os_address_limit() != SIZE_MAX) return false;
-    is_tried = true;
+static void open_locked(void) {
+    bool is_short = CAIRN_TSAN_ || CAIRN_ASAN_ || crn_os_address_limit() != SIZE_MAX;
     size_t bytes = (size_t)1 << (CRN_ADDRESS_BITS - 3);
-    uint8_t *verdicts = crn_os_map_room(bytes);
-    if (!verdicts) return false;
+    uint8_t *verdicts = is_short ? NULL : crn_os_map_room(bytes);
+    if (!verdicts) {
+        __atomic_store_n(&are_none, true, __ATOMIC_RELAXED);
+        return;
+    }
     cairn_runtime.verdicts = verdicts;
     /* Release: who finds addresses judged finds the verdicts. */
     uintptr_t unjudged = ~(((uintptr_t)1 << CRN_ADDRESS_BITS) - 1) | 7;
     __atomic_store_n(&cairn_runtime.unjudged, unjudged, __ATOMIC_RELEASE);
-    return true;
 }
 
-bool crn_verdicts_open(void) {
-    if (crn_verdicts_are_kept()) return true;
+void crn_verdicts_open(void) {
     crn_lock_acquire(&verdicts_lock);
-    bool is_open = crn_verdicts_are_kept() || open_locked();
+    if (crn_verdicts_are_wanting()) open_locked();
     crn_lock_release(&verdicts_lock);
-    return is_open;
+}
+
+bool crn_verdicts_are_wanting(void) {
+    return !crn_verdicts_are_kept() && !__atomic_load_n(&are_none, __ATOMIC_RELAXED);
 }
 
 void crn_verdicts_forget_slow(const void *low, size_t bytes) {

@@ -361,6 +361,25 @@ CASE(array_of_a_type_with_a_finalizer) {
     FIXED((void)opaque(cairn_new(Closing)));
 }
 
+CASE(cast_to_another_type) {
+    set_up();
+    cairn_set(&owner->any, is_fixed ? (void *)kept : (void *)cairn_new(Block));
+    Node *node = cairn_cast(Node, cairn_get(owner->any));
+    (void)opaque(node);
+}
+
+CASE(cast_of_an_array_of_another_type) {
+    set_up();
+    void *nodes = opaque(is_fixed ? (void *)cairn_new_array(Node, 3) : (void *)row);
+    (void)opaque(cairn_cast(Node, nodes));
+}
+
+CASE(cast_of_the_middle_of_an_object) {
+    set_up();
+    void *middle = opaque(&kept->value), *start = opaque(kept);
+    (void)opaque(cairn_cast(Node, is_fixed ? start : middle));
+}
+
 CASE(copy_of_no_text) {
     const char *text = opaque(is_fixed ? "" : NULL);
     (void)opaque(cairn_strdup(text));
@@ -416,6 +435,9 @@ const struct corpus_case corpus_references[] = {
     {"resize_of_what_is_no_array", resize_of_what_is_no_array, "RRRR", "cairn_resize_array: "},
     {"array_of_a_type_with_a_finalizer", array_of_a_type_with_a_finalizer, "RRRR",
      "an array of Closing"},
+    {"cast_to_another_type", cast_to_another_type, "-R--", "wrong type"},
+    {"cast_of_an_array_of_another_type", cast_of_an_array_of_another_type, "-R--", "wrong type"},
+    {"cast_of_the_middle_of_an_object", cast_of_the_middle_of_an_object, "-R--", "not an object"},
     {"copy_of_no_text", copy_of_no_text, "RRRR", "cairn_strdup: "},
     {"removal_of_a_root_that_was_not_added", removal_of_a_root_that_was_not_added, "RRRR",
      "cairn_root_remove: "},
