@@ -20,13 +20,11 @@ CAIRN_TYPE(Pair, first, second);
 static PairRef *row;
 static Pair *kept;
 
-/* Without plenty of address space there are none, and nothing to see here. */
 static int set_up(void **state) {
     (void)state;
     kept = cairn_new(Pair);
     row = cairn_new_array(PairRef, 64);
     cairn_set(&kept->first, kept);
-    if (!crn_verdicts_are_kept()) skip();
     return 0;
 }
 
@@ -238,6 +236,11 @@ static void looks_and_deletions_agree(void **state) {
 }
 
 int main(void) {
+    set_up(NULL);
+    if (!crn_verdicts_are_kept()) {
+        puts("without plenty of address space, and under sanitizers, there are no verdicts");
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(new_objects_have_theirs, set_up),
         cmocka_unit_test_setup(death_takes_them, set_up),
