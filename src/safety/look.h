@@ -45,10 +45,17 @@ CRN_INLINE bool is_within(const struct look *look, const void *low, size_t bytes
  * What does not fit here is looked at again at leisure: an object that a stop has promoted between
  * two looks, too. */
 
+/* ThreadSanitizer knows no fences: what goes on meanwhile is not for it to see. */
+#if CAIRN_TSAN_
+#define LOOKS_ON __attribute__((unused)) static CRN_NO_SANITIZE CRN_NOINLINE
+#else
+#define LOOKS_ON CRN_INLINE
+#endif
+
 /* A young object's count is zero, and its slot between the record's beginning and its end, which is
  * the cursor's as long as one is in the block (heap.c, is_young_now: here a cursor that moves
  * meanwhile makes no second try). */
-CRN_INLINE bool is_alive_in(const struct crn_block *block, const char *slot) {
+LOOKS_ON bool is_alive_in(const struct crn_block *block, const char *slot) {
     if (__atomic_load_n(crn_count_of(slot), __ATOMIC_RELAXED) != 0) return true;
     const struct cairn_cursor *cursor = __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
     CRN_FENCE();
