@@ -202,6 +202,9 @@ static bool is_trace_due(void) {
  * lives, and no more than so many bytes. */
 enum { ROOM_FOR_DEAD = 64 << 20 };
 
+/* What ended threads may leave before an epoch takes it. */
+enum { LEFT_MAX = 8 << 20 };
+
 static bool may_grow(const cairn_heap *heap) {
     uint64_t live = __atomic_load_n(&heap->core.drained_bytes, __ATOMIC_RELAXED);
     uint64_t committed = crn_region_committed(&heap->core.region) << CRN_SEGMENT_SHIFT;
@@ -217,6 +220,13 @@ static void reclaim(const cairn_heap *heap) {
         crn_count_slice();
 }
 
+static void collect_what_is_due(void) {
+    if (is_trace_due())
+        collect(CAIRN_TRACE, false);
+    else
+        collect(CAIRN_COUNT, true);
+}
+
 static void allocated(const cairn_heap *heap) {
     static unsigned calls;
     bool is_forced =
@@ -225,10 +235,7 @@ static void allocated(const cairn_heap *heap) {
     if (is_forced) {
         crn_collect(CAIRN_COUNT);
     } else if (crn_young_bytes() >= __atomic_load_n(&crn_gc.budget_bytes, __ATOMIC_RELAXED)) {
-        if (is_trace_due())
-            collect(CAIRN_TRACE, false);
-        else
-            collect(CAIRN_COUNT, true);
+        collect_what_is_due();
     } else {
         reclaim(heap);
         crn_stop_if_asked();
@@ -246,6 +253,15 @@ static void logged(void) {
         crn_count_slice();
         crn_stop_if_asked();
     }
+}
+
+/* Threads that end young may each allocate too little to ask for anything, and yet leave records
+ * and blocks that only an epoch takes. */
+static void ending(uint64_t left_bytes) {
+    uint64_t left = __atomic_add_fetch(&crn_gc.left_bytes, left_bytes, __ATOMIC_RELAXED);
+    bool is_young_due =
+        crn_young_bytes() >= __atomic_load_n(&crn_gc.budget_bytes, __ATOMIC_RELAXED);
+    if (is_young_due || left >= LEFT_MAX) collect_what_is_due();
 }
 
 static void emergency(void) {
@@ -277,6 +293,7 @@ static void give_back(void *object) {
 const struct crn_hooks crn_hooks = {
     .allocated = allocated,
     .logged = logged,
+    .ending = ending,
     .emergency = emergency,
     .crowded = crowded,
     .poll = crn_stop_if_asked,

@@ -174,7 +174,8 @@ static void settle_threads(void) {
 
 static void take_spare_chunks(void) {
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
-        if (!thread->spare) thread->spare = crn_log_chunk_take();
+        bool is_gone = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE;
+        if (!is_gone && !thread->spare) thread->spare = crn_log_chunk_take();
     }
 }
 
@@ -241,6 +242,7 @@ void crn_epoch_run(bool is_bounded) {
     crn_gc.epoch++;
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) close_figures(heap);
     crn_gc.logged_entries = 0;
+    crn_gc.left_bytes = 0;
     crn_pace_after_epoch(crn_os_now_ns() - started, rooted - started, entries, young_bytes);
 }
 

@@ -104,6 +104,7 @@ struct crn_gc {
     bool is_tracing, is_verifying;
     /* Pacing; see pace.c. */
     uint64_t budget_bytes, budget_entries; /* atomic reads by allocators */
+    uint64_t left_bytes;                   /* atomic; by threads that ended since the last epoch */
     uint64_t logged_entries;               /* atomic; full chunks since the last epoch */
     uint64_t trace_at_bytes, trace_at_used, trace_multiple;
     double root_ns;                        /* of the last epochs, smoothed */

@@ -43,13 +43,13 @@ void *crn_meta_alloc(size_t bytes) {
     if (crn_os_should_fail()) return NULL;
     crn_lock_acquire(&meta_lock);
     struct free_piece *piece = free_pieces[shift];
-    if (piece) {
+    bool is_used = piece != NULL;
+    if (is_used)
         free_pieces[shift] = piece->next;
-    } else {
+    else
         piece = cut((size_t)1 << shift);
-    }
     crn_lock_release(&meta_lock);
-    if (piece) memset(piece, 0, bytes);
+    if (is_used) memset(piece, 0, bytes); /* what is cut is zero, and has no pages yet */
     return piece;
 }
 

@@ -199,14 +199,15 @@ struct crn_search {
 /* Called in a no-stop section whose thread holds no lock; each may collect. */
 struct crn_hooks {
     void (*allocated)(
-        const cairn_heap *heap); /* a slow path handed out memory: time for an epoch? */
-    void (*logged)(void);        /* a log chunk is full */
-    void (*emergency)(void);     /* no memory: collect everything */
-    void (*crowded)(void);       /* no more objects can be guarded: collect, if it is time */
-    void (*poll)(void);          /* stand still if a stop is wanted */
-    void (*gate)(void);          /* wait until the fork that has closed the gate is over */
-    bool (*start)(void);         /* once, under the start lock */
-    void (*started)(void);       /* once, afterwards, with no lock held */
+        const cairn_heap *heap);         /* a slow path handed out memory: time for an epoch? */
+    void (*logged)(void);                /* a log chunk is full */
+    void (*ending)(uint64_t left_bytes); /* a thread, which leaves so much to the next epoch */
+    void (*emergency)(void);             /* no memory: collect everything */
+    void (*crowded)(void); /* no more objects can be guarded: collect, if it is time */
+    void (*poll)(void);    /* stand still if a stop is wanted */
+    void (*gate)(void);    /* wait until the fork that has closed the gate is over */
+    bool (*start)(void);   /* once, under the start lock */
+    void (*started)(void); /* once, afterwards, with no lock held */
     /* While the world is stopped: takes back a count that an extra owned. */
     void (*give_back)(void *object);
     /* Stops the world and looks through the process's memory. In no section, no lock held. */

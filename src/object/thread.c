@@ -43,6 +43,34 @@ static void free_specifics(struct crn_thread *thread) {
     }
 }
 
+/* Until the next epoch: its record, what it has logged, and blocks that nobody else fills. */
+static uint64_t left_bytes(const struct crn_thread *thread) {
+    uint64_t bytes = sizeof(*thread);
+    for (const struct crn_log_chunk *chunk = thread->log; chunk; chunk = chunk->next) {
+        bytes += sizeof(*chunk);
+    }
+    for (const struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
+        bytes +=
+            sizeof(*cache) + cache->capacity * (sizeof(*cache->cursors) + sizeof(*cache->runs));
+        for (const struct crn_block *block = cache->acquired; block; block = block->next) {
+            bytes += block->slot_size ? CRN_BLOCK_BYTES : crn_object_bytes(block);
+        }
+    }
+    return bytes;
+}
+
+/* Before its record is the collector's. */
+static void give_up_room(struct crn_thread *thread) {
+    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next) {
+        crn_cache_leave(cache);
+        crn_cache_report(cache);
+    }
+    crn_hooks.ending(left_bytes(thread));
+    if (thread->spare) crn_log_chunk_give(thread->spare);
+    thread->spare = NULL;
+    free_specifics(thread);
+}
+
 static void thread_exits(void *argument) {
     struct crn_thread *thread = argument;
     /* A thread that was cancelled between cairn_blocking_begin and _end. */
@@ -56,9 +84,7 @@ static void thread_exits(void *argument) {
     }
     cairn_section_enter_();
     crn_gate_pass();
-    for (struct crn_cache *cache = thread->caches; cache; cache = cache->next)
-        crn_cache_leave(cache);
-    free_specifics(thread);
+    give_up_room(thread);
     crn_handover_exits();
     cairn_thread.cursors = no_cursor;
     cairn_thread.cursor_count = 1;

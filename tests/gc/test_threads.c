@@ -63,6 +63,48 @@ static void computing_thread_is_stopped_by_signal(void **state) {
     pthread_join(thread, NULL);
 }
 
+static void *make_one(void *argument) {
+    cairn_set((NodeRef *)argument, cairn_make(Node, .value = 5));
+    return NULL;
+}
+
+static size_t known_threads(void) {
+    size_t count = 0;
+    crn_lock_acquire(&crn_threads_lock);
+    for (const struct crn_thread *thread = crn_threads; thread; thread = thread->next) count++;
+    crn_lock_release(&crn_threads_lock);
+    return count;
+}
+
+static uint64_t committed_bytes(void) {
+    cairn_stats stats = CAIRN_STATS_INIT;
+    assert_int_equal(cairn_stats_get(NULL, &stats), CAIRN_OK);
+    return stats.committed_bytes;
+}
+
+/* None of them allocates enough to ask for an epoch, and nothing else does. */
+static void threads_that_end_young_leave_little(void **state) {
+    (void)state;
+    enum { MIB = 1 << 20 };
+    static Node *holder;
+    holder = cairn_new(Node);
+    cairn_collect(CAIRN_TRACE);
+    size_t most = 0;
+    uint64_t committed = committed_bytes();
+    for (int i = 0; i < 2000; i++) {
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, make_one, &holder->next), 0);
+        pthread_join(thread, NULL);
+        size_t count = known_threads();
+        if (count > most) most = count;
+    }
+    assert_true(most > 2);                              /* an epoch for each would be dear */
+    assert_true(most <= 8 * MIB / CRN_BLOCK_BYTES + 8); /* a block each, 8 MiB in all */
+    assert_true(committed_bytes() - committed <= 16 * MIB);
+    assert_int_equal(holder->next.p->value, 5);
+    holder = NULL;
+}
+
 static void forked_child_goes_on(void **state) {
     (void)state;
     static Node *kept;
@@ -159,6 +201,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thread_locals_are_roots),
         cmocka_unit_test(computing_thread_is_stopped_by_signal),
+        cmocka_unit_test(threads_that_end_young_leave_little),
         cmocka_unit_test(forked_child_goes_on),
         cmocka_unit_test(thread_that_ends_late_is_not_waited_for),
         cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
