@@ -54,7 +54,7 @@ Point *deleted_point;
 Node *held_once;
 uintptr_t hidden_cycle, hidden_young, hidden_pinned, hidden_thread, hidden_stale, hidden_garbage,
     hidden_first;
-static Node *one_of_many[4];
+static Node *volatile one_of_many[4]; /* volatile: else clang keeps the one that is used */
 static pthread_barrier_t barrier;
 
 __attribute__((noinline)) void look_here(Node *of_the_stack) {
