@@ -91,8 +91,8 @@ struct cairn_runtime {
     unsigned char *log_bits; /* one bit per 8 bytes of address space; set: log the next store */
     uintptr_t heap_low, heap_high; /* atomic; of all heaps */
     /* What checked files have found out, a byte for every 8 bytes of address space: see
-     * cairn_is_start_. `unjudged` are the address bits that a value with a verdict has not set; all
-     * of them until there are verdicts. Atomic, and written after `verdicts`. */
+     * cairn_has_verdict_. `unjudged` are the address bits that a value with a verdict has not set;
+     * all of them until there are verdicts. Atomic, and written after `verdicts`. */
     unsigned char *verdicts;
     uintptr_t unjudged;
     /* Atomic; address bits in which two addresses of one heap are alike: none where there is but
@@ -104,17 +104,21 @@ struct cairn_runtime {
     uint64_t deaths __attribute__((aligned(64)));
 };
 
+/* An object that a thread was found to touch rightly, and cairn_runtime.deaths before it was looked
+ * at. The address is inverted, for a thread-local is a root. */
+struct cairn_seen {
+    uintptr_t inverted;
+    size_t bytes;
+    uint64_t deaths;
+};
+
 struct cairn_thread {
     struct cairn_cursor *cursors; /* of the default heap, indexed by bin */
     uint32_t cursor_count;        /* entries in cursors, at least 1 */
     volatile uint32_t no_stop;    /* depth; a stop signal that finds it nonzero sets `deferred` */
     volatile uint32_t deferred;   /* something waits for the end of the section: a stop, say */
     void *self;                   /* the thread's record, NULL before registration */
-    /* The object that an instrumented file touched last, and cairn_runtime.deaths before it. The
-     * address is inverted, for a thread-local is a root. */
-    uintptr_t seen_inverted;
-    size_t seen_bytes;
-    uint64_t seen_deaths;
+    struct cairn_seen touched;    /* by an instrumented file, last */
 };
 
 CAIRN_API extern struct cairn_runtime cairn_runtime;
@@ -170,6 +174,12 @@ CAIRN_INLINE_ void cairn_section_leave_(void) {
     cairn_stop_check_();
 }
 
+CAIRN_INLINE_ bool cairn_is_in_seen_(const struct cairn_seen *seen, uintptr_t a, size_t bytes) {
+    uintptr_t offset = a - ~seen->inverted;
+    return offset < seen->bytes && bytes <= seen->bytes - offset &&
+           seen->deaths == __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_RELAXED);
+}
+
 /* Most addresses lie in no heap, and most others in the object that was touched last. */
 #define CAIRN_ASK_(address, bytes, is_store)                                                       \
     do {                                                                                           \
@@ -184,9 +194,7 @@ CAIRN_INLINE_ bool cairn_is_known_(const void *address, size_t bytes) {
     uintptr_t low = __atomic_load_n(&cairn_runtime.heap_low, __ATOMIC_RELAXED);
     uintptr_t high = __atomic_load_n(&cairn_runtime.heap_high, __ATOMIC_RELAXED);
     if (CAIRN_LIKELY_(a - low >= high - low)) return true;
-    uintptr_t offset = a - ~cairn_thread.seen_inverted;
-    return offset < cairn_thread.seen_bytes && bytes <= cairn_thread.seen_bytes - offset &&
-           cairn_thread.seen_deaths == __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_RELAXED);
+    return cairn_is_in_seen_(&cairn_thread.touched, a, bytes);
 }
 
 CAIRN_INLINE_ bool cairn_field_is_logged_(const void *field) {

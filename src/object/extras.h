@@ -103,6 +103,8 @@ void crn_extras_drop(struct cairn_heap *heap);
  * cleanups are queued and its extra is gone. `how` is for the figures. */
 enum crn_death { CRN_DEATH_BY_COUNT, CRN_DEATH_YOUNG, CRN_DEATH_BY_TRACE, CRN_DEATHS };
 bool crn_extra_dies(void *object, const struct crn_block *block, enum crn_death how);
+/* One that was deleted is dead: its deleted bit ends, and its heap counts it. */
+void crn_deleted_dies(void *object, const struct crn_block *block, enum crn_death how);
 bool crn_extra_died(void *object, const struct crn_block *block); /* by count */
 /* While the world is stopped: the cell reads as NULL and the extra's count on it goes back. */
 void crn_cell_release_locked(struct crn_extra *extra);

@@ -58,10 +58,9 @@ void crn_cell_release_locked(struct crn_extra *extra) {
     extra->cell = NULL;
 }
 
-static void note_deleted(void *object, const struct crn_block *block, enum crn_death how) {
+void crn_deleted_dies(void *object, const struct crn_block *block, enum crn_death how) {
     cairn_heap *heap = (cairn_heap *)block->heap;
     crn_bit_clear(crn_deleted_bit(object));
-    __atomic_fetch_sub(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
     heap->deleted[how].objects++;
     heap->deleted[how].bytes += crn_object_bytes(block);
 }
@@ -80,7 +79,11 @@ bool crn_extra_dies(void *object, const struct crn_block *block, enum crn_death 
         queue_finalizer(extra);
     } else if (extra) {
         crn_cleanups_queue_locked(extra);
-        if (crn_bit_get(crn_deleted_bit(object))) note_deleted(object, block, how);
+        if (crn_bit_get(crn_deleted_bit(object))) {
+            cairn_heap *heap = (cairn_heap *)block->heap;
+            __atomic_fetch_sub(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
+            crn_deleted_dies(object, block, how);
+        }
         crn_extra_remove_locked(shard, extra);
     }
     crn_extras_unlock(shard);

@@ -118,7 +118,7 @@ struct crn_thread {
     uint32_t blocking_depth;
     bool holds_world;             /* it collects; a signal's handler may run amid that */
     size_t news_count;            /* extras told since crn_hooks.logged was last called for them */
-    struct chunk *graves;         /* where it records deletions; safety/graveyard.c */
+    struct crn_graves *graves;    /* where it records deletions; safety/graveyard.c */
     bool is_digging;              /* it fills in such a record */
     struct crn_extra *finalizing; /* whose finalizers it runs, the innermost first */
     struct crn_cleanup *cleaning; /* rings of cleanups that it runs, the innermost first */

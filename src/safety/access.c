@@ -89,17 +89,10 @@ static void check_again(const struct crn_access *access, const struct crn_call *
 
 /* Most accesses are to the object of the one before: the hooks look there themselves. */
 bool cairn_is_accessible_(const void *address, size_t bytes) {
-    crn_deaths_watch();
-    uint64_t deaths = __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
+    uint64_t deaths = deaths_before_look();
     struct extent extent;
     if (CRN_UNLIKELY(!extent_with(address, bytes, &extent))) return false;
-    /* A signal's handler may come in between. */
-    cairn_thread.seen_bytes = 0;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    cairn_thread.seen_inverted = ~(uintptr_t)extent.object;
-    cairn_thread.seen_deaths = deaths;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    cairn_thread.seen_bytes = extent.used;
+    note_seen(&cairn_thread.touched, &extent, deaths);
     return true;
 }
 

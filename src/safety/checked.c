@@ -124,11 +124,14 @@ static void report_type(const char *object, const struct crn_block *block, const
 void *cairn_check_type_(void *value, cairn_type *type, const char *file, const char *function,
                         int line) {
     if (!value) return NULL;
-    struct crn_call call = CRN_CALL_HERE();
     const struct crn_block *block;
-    if (is_plainly_good(value, &block)) {
-        const struct crn_type *known = __atomic_load_n(&type->known, __ATOMIC_ACQUIRE);
-        if (CRN_UNLIKELY(block->type != known)) report_type(value, block, type->name, &call);
+    bool is_good = is_plainly_good(value, &block);
+    if (CRN_LIKELY(is_good && block->type == __atomic_load_n(&type->known, __ATOMIC_ACQUIRE))) {
+        return value;
+    }
+    struct crn_call call = CRN_CALL_HERE();
+    if (is_good) {
+        report_type(value, block, type->name, &call);
         return value;
     }
     crn_enter();
@@ -381,34 +384,16 @@ void crn_check_plain_store(const void *low, size_t bytes, const struct crn_call 
     if (hit) report_plain_store(low, bytes, &look, hit, call);
 }
 
-/* What a thread wrote to last, of objects without references, and cairn_runtime.deaths before it
- * looked: who fills a buffer comes back to it. The address is inverted, for thread-locals are
- * roots. */
-static CAIRN_THREAD_LOCAL_ struct {
-    uintptr_t low_inverted;
-    size_t bytes;
-    uint64_t deaths;
-} written __attribute__((tls_model("initial-exec")));
-
-CRN_INLINE bool is_known_buffer(const char *to, size_t bytes) {
-    uintptr_t offset = (uintptr_t)to - ~written.low_inverted;
-    return offset < written.bytes && bytes <= written.bytes - offset &&
-           written.deaths == __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_RELAXED);
-}
+/* What a thread wrote to last, of objects without references: who fills a buffer comes back to it.
+ */
+static CAIRN_THREAD_LOCAL_ struct cairn_seen written __attribute__((tls_model("initial-exec")));
 
 static CRN_NOINLINE void check_write(const char *to, size_t bytes, const struct crn_call *call) {
-    crn_deaths_watch();
-    uint64_t deaths = __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
+    uint64_t deaths = deaths_before_look();
     struct extent extent;
     bool is_within = extent_with(to, bytes, &extent);
     if (CRN_LIKELY(is_within && extent.block->content != CRN_EXACT)) {
-        /* A signal's handler may come in between. */
-        written.bytes = 0;
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        written.low_inverted = ~(uintptr_t)extent.object;
-        written.deaths = deaths;
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        written.bytes = extent.used;
+        note_seen(&written, &extent, deaths);
         return;
     }
     if (!is_within) check_range(to, bytes, "a write to", call);
@@ -427,7 +412,7 @@ static CRN_NOINLINE void check_read(const char *from, size_t bytes, const struct
 }
 
 CRN_INLINE bool may_write(const void *to, size_t bytes) {
-    return bytes == 0 || !crn_space_holds(to) || is_known_buffer(to, bytes);
+    return bytes == 0 || !crn_space_holds(to) || cairn_is_in_seen_(&written, (uintptr_t)to, bytes);
 }
 CRN_INLINE bool may_read(const void *from, size_t bytes) {
     return bytes == 0 || !crn_space_holds(from) || is_within_start(from, bytes);

@@ -11,8 +11,9 @@
  *
  * Deletions are recorded in chunks. A thread owns one and buries in it without a lock or a locked
  * instruction: it fills in the record, then says that there is one more. A chunk has positions of
- * its own, handed out with it. Chunks are numbered; a ring of them keeps the last RECORDS deletions
- * and more, and who needs one writes over the oldest that nobody owns and that is settled.
+ * its own, of which it gets more when the next stretch does not fit. Chunks are numbered; a ring of
+ * them keeps the last RECORDS deletions and more, and who needs one writes over the oldest that
+ * nobody owns and that is settled.
  *
  * Settling. A record is also the news of its deletion: the next epoch, when young objects have been
  * judged, makes an extra for each deleted object that lives on (so that it dies through extras.c,
@@ -37,15 +38,15 @@
 
 enum { GRAVES = 32, RECORDS = 1 << 16, CHUNKS = RECORDS / GRAVES + 1 };
 
-struct chunk {
+struct crn_graves {
     uint64_t number;                /* from 1; atomic; 0 while it is being opened */
-    uint64_t position, end, next;   /* of its stretches; next: the first not handed out */
+    uint64_t next, end;             /* positions that are its own and not used */
     const struct crn_thread *owner; /* NULL: none any more */
-    struct chunk *next_listed;      /* of those with an owner, or not settled; or of the left */
+    struct crn_graves *next_listed; /* of those with an owner, or not settled; or of the left */
     uint32_t used;                  /* records; written by the owner, atomic */
     uint32_t settled;
     bool is_listed;
-    struct chunk *next_more;
+    struct crn_graves *next_more;
     struct crn_grave graves[GRAVES];
 };
 
@@ -53,14 +54,14 @@ static struct crn_lock graves_lock;
 static char *graveyard; /* atomic; NULL until open */
 static size_t half_bytes;
 static uint64_t next_position;
-static struct chunk *chunks;
+static struct crn_graves *chunks;
 static uint64_t last_number;
-static struct chunk *listed, *left; /* left: not full, by threads that ended */
+static struct crn_graves *listed, *left; /* left: not full, by threads that ended */
 static size_t listed_count;
 static size_t waiting_count;   /* of the listed: without an owner */
 static uint64_t settled_since; /* the last epoch */
 /* Beyond the ring, where more threads own one than it has: atomic, and only ever longer. */
-static struct chunk *more;
+static struct crn_graves *more;
 
 enum { GRAVE_WORDS = sizeof(struct crn_grave) / sizeof(uint64_t) };
 _Static_assert(sizeof(struct crn_grave) % sizeof(uint64_t) == 0, "graves are copied by words");
@@ -109,46 +110,39 @@ void crn_graveyard_stretches(const struct crn_grave *grave, struct crn_range str
 /* ---- Settling -----------------------------------------------------------------------------------
  */
 
-static void settle_grave(const struct crn_grave *grave) {
+/* Most die young: an epoch, which has judged the young ones, only closes their account. One that
+ * had an extra may have died with it a moment ago. */
+static void settle_grave(const struct crn_grave *grave, bool is_epoch) {
     struct crn_block *block = crn_block_of_start(grave->object);
     cairn_heap *heap = (cairn_heap *)block->heap;
+    bool is_deleted = crn_bit_get(crn_deleted_bit(grave->object));
+    if (is_epoch && is_deleted && *crn_count_of(grave->object) == 0) {
+        heap->core.deleted_objects++; /* the world stands still */
+        crn_deleted_dies(grave->object, block, CRN_DEATH_YOUNG);
+        return;
+    }
     __atomic_fetch_add(&heap->waiting_objects, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&heap->core.deleted_objects, 1, __ATOMIC_RELAXED);
-    /* One that had an extra may have died with it a moment ago. */
-    if (!crn_bit_get(crn_deleted_bit(grave->object))) return;
+    if (!is_deleted) return;
     void *tombstone = grave->has_extra ? NULL : crn_graveyard_of_field(tombstone_of(grave));
     crn_extra_settle(grave->object, tombstone);
 }
 
-/* Most die young: nothing but the figures is left to do, with nobody else at work. */
-static bool is_dead_young(const struct crn_grave *grave) {
-    struct crn_bit deleted = crn_deleted_bit(grave->object);
-    if (*crn_count_of(grave->object) != 0 || !crn_bit_get(deleted)) return false;
-    *deleted.byte &= (uint8_t)~deleted.mask;
-    const struct crn_block *block = crn_block_of_start(grave->object);
-    cairn_heap *heap = (cairn_heap *)block->heap;
-    heap->core.deleted_objects++;
-    heap->deleted[CRN_DEATH_YOUNG].objects++;
-    heap->deleted[CRN_DEATH_YOUNG].bytes += crn_object_bytes(block);
-    return true;
-}
-
-static void settle_chunk(struct chunk *chunk, bool is_epoch) {
+static void settle_chunk(struct crn_graves *chunk, bool is_epoch) {
     uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
     settled_since += used - chunk->settled;
     for (uint32_t i = chunk->settled; i < used; i++) {
         CRN_PREFETCH_READ(crn_count_of(chunk->graves[i].object));
     }
     for (; chunk->settled < used; chunk->settled++) {
-        const struct crn_grave *grave = &chunk->graves[chunk->settled];
-        if (!is_epoch || !is_dead_young(grave)) settle_grave(grave);
+        settle_grave(&chunk->graves[chunk->settled], is_epoch);
     }
 }
 
 /* Settles what is to be settled, all of it in a stop and what nobody owns otherwise, and takes off
  * the list what is then of no interest. */
 static void settle_listed(bool is_stopped, bool is_epoch) {
-    for (struct chunk **at = &listed, *chunk; (chunk = *at) != NULL;) {
+    for (struct crn_graves **at = &listed, *chunk; (chunk = *at) != NULL;) {
         bool is_gone = is_stopped && chunk->owner &&
                        __atomic_load_n(&chunk->owner->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE;
         if (is_gone) {
@@ -180,7 +174,7 @@ uint64_t crn_deletions_settle(bool is_epoch) {
 void crn_deletions_count(const cairn_heap *heap, uint64_t *deleted, uint64_t *waiting) {
     uint64_t count = 0;
     crn_lock_acquire(&graves_lock);
-    for (const struct chunk *chunk = listed; chunk; chunk = chunk->next_listed) {
+    for (const struct crn_graves *chunk = listed; chunk; chunk = chunk->next_listed) {
         uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
         for (uint32_t i = chunk->settled; i < used; i++) {
             const char *object = chunk->graves[i].object;
@@ -201,44 +195,40 @@ CRN_INLINE size_t stretch_of(size_t bytes) {
     return CRN_GRANULE + crn_round_up(crn_min(bytes, half_bytes / 4) + 1, CRN_GRANULE);
 }
 
-CRN_INLINE bool has_room(const struct chunk *chunk, size_t stretch) {
-    return chunk->used < GRAVES && stretch <= chunk->end - chunk->next;
-}
-
-static void open_chunk(struct chunk *chunk, uint64_t number, size_t stretch) {
+static void open_chunk(struct crn_graves *chunk, uint64_t number) {
     __atomic_store_n(&chunk->number, 0, __ATOMIC_RELAXED);
     CRN_FENCE();
-    /* For as many of the same size as there are records; a half has room for all chunks, twice. */
-    size_t span = crn_max(stretch, crn_min(GRAVES * stretch, half_bytes / (2 * CHUNKS)));
-    size_t left_in_half = half_bytes - (size_t)(next_position % half_bytes);
-    if (left_in_half < span) next_position += left_in_half;
-    chunk->position = chunk->next = next_position;
-    chunk->end = next_position += span;
     chunk->settled = 0;
     __atomic_store_n(&chunk->used, 0, __ATOMIC_RELAXED);
-    /* Release: who sees the number sees the positions, and no record of before. */
+    /* Release: who sees the number sees no record of before. */
     __atomic_store_n(&chunk->number, number, __ATOMIC_RELEASE);
 }
 
-/* What is on the list has an owner, or is not settled. */
-static bool is_free(const struct chunk *chunk) {
-    return !chunk->is_listed;
+/* For as many of the same size as there are records; a half has room for all chunks, twice. */
+static CRN_NOINLINE void extend(struct crn_graves *chunk, size_t stretch) {
+    size_t span = crn_max(stretch, crn_min(GRAVES * stretch, half_bytes / (2 * CHUNKS)));
+    crn_lock_acquire(&graves_lock);
+    size_t left_in_half = half_bytes - (size_t)(next_position % half_bytes);
+    if (left_in_half < span) next_position += left_in_half;
+    chunk->next = next_position;
+    chunk->end = next_position += span;
+    crn_lock_release(&graves_lock);
 }
 
-/* The oldest that may be written over, or NULL. */
-static struct chunk *find_free(void) {
+/* The oldest that may be written over, or NULL: what is listed has an owner, or is not settled. */
+static struct crn_graves *find_free(void) {
     for (size_t tries = 0; tries < CHUNKS; tries++) {
-        struct chunk *chunk = &chunks[++last_number % CHUNKS];
-        if (is_free(chunk)) return chunk;
+        struct crn_graves *chunk = &chunks[++last_number % CHUNKS];
+        if (!chunk->is_listed) return chunk;
     }
     last_number++;
-    struct chunk *chunk = more;
-    while (chunk && !is_free(chunk)) chunk = chunk->next_more;
+    struct crn_graves *chunk = more;
+    while (chunk && chunk->is_listed) chunk = chunk->next_more;
     return chunk;
 }
 
-static struct chunk *make_one_more(void) {
-    struct chunk *chunk = crn_meta_alloc(sizeof(*chunk));
+static struct crn_graves *make_one_more(void) {
+    struct crn_graves *chunk = crn_meta_alloc(sizeof(*chunk));
     if (!chunk) return NULL;
     chunk->next_more = more;
     __atomic_store_n(&more, chunk, __ATOMIC_RELEASE);
@@ -246,26 +236,24 @@ static struct chunk *make_one_more(void) {
 }
 
 /* What a thread that has ended did not use up. */
-static struct chunk *take_left(size_t stretch) {
-    for (struct chunk **at = &left; *at; at = &(*at)->next_listed) {
-        struct chunk *chunk = *at;
-        if (!has_room(chunk, stretch)) continue;
-        *at = chunk->next_listed;
-        return chunk;
-    }
-    return NULL;
+static struct crn_graves *take_left(void) {
+    struct crn_graves *chunk = left;
+    if (chunk) left = chunk->next_listed;
+    return chunk;
 }
 
-static void leave_list_of_left(const struct chunk *chunk) {
-    for (struct chunk **at = &left; *at; at = &(*at)->next_listed) {
+/* Full ones are not on it, nor those that were never opened. */
+static void leave_list_of_left(const struct crn_graves *chunk) {
+    if (!chunk->number || chunk->used == GRAVES) return;
+    for (struct crn_graves **at = &left; *at; at = &(*at)->next_listed) {
         if (*at != chunk) continue;
         *at = chunk->next_listed;
         return;
     }
 }
 
-static struct chunk *take_fresh(size_t stretch) {
-    struct chunk *chunk = find_free();
+static struct crn_graves *take_fresh(void) {
+    struct crn_graves *chunk = find_free();
     if (!chunk) {
         settle_listed(false, false);
         chunk = find_free();
@@ -273,20 +261,20 @@ static struct chunk *take_fresh(size_t stretch) {
     if (!chunk) chunk = make_one_more();
     if (!chunk) return NULL;
     leave_list_of_left(chunk);
-    open_chunk(chunk, last_number, stretch);
+    open_chunk(chunk, last_number);
     return chunk;
 }
 
-static struct chunk *take_chunk_locked(struct crn_thread *self, size_t stretch) {
+static struct crn_graves *take_chunk_locked(struct crn_thread *self) {
     if (!crn_extras_reserve((listed_count + 1) * GRAVES)) return NULL;
-    struct chunk *old = self->graves;
+    struct crn_graves *old = self->graves;
     if (old) {
         old->owner = NULL;
         waiting_count++;
     }
     self->graves = NULL;
-    struct chunk *chunk = take_left(stretch);
-    if (!chunk) chunk = take_fresh(stretch);
+    struct crn_graves *chunk = take_left();
+    if (!chunk) chunk = take_fresh();
     if (!chunk) return NULL;
     chunk->owner = self;
     chunk->next_listed = listed;
@@ -297,9 +285,9 @@ static struct chunk *take_chunk_locked(struct crn_thread *self, size_t stretch) 
     return chunk;
 }
 
-static CRN_NOINLINE struct chunk *take_chunk(struct crn_thread *self, size_t stretch) {
+static CRN_NOINLINE struct crn_graves *take_chunk(struct crn_thread *self) {
     crn_lock_acquire(&graves_lock);
-    struct chunk *chunk = take_chunk_locked(self, stretch);
+    struct crn_graves *chunk = take_chunk_locked(self);
     /* Half of the ring waits for an epoch: as much news as any budget has. */
     bool is_crowded = waiting_count > CHUNKS / 2;
     crn_lock_release(&graves_lock);
@@ -310,12 +298,13 @@ static CRN_NOINLINE struct chunk *take_chunk(struct crn_thread *self, size_t str
 struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes) {
     CAIRN_REQUIRE(!self->is_digging,
                   "cairn_delete in a signal handler that interrupts cairn_delete");
-    struct chunk *chunk = self->graves;
-    size_t stretch = stretch_of(bytes);
-    if (CRN_UNLIKELY(!chunk || !has_room(chunk, stretch))) {
-        chunk = take_chunk(self, stretch);
+    struct crn_graves *chunk = self->graves;
+    if (CRN_UNLIKELY(!chunk || chunk->used == GRAVES)) {
+        chunk = take_chunk(self);
         if (!chunk) return NULL;
     }
+    size_t stretch = stretch_of(bytes);
+    if (CRN_UNLIKELY(stretch > chunk->end - chunk->next)) extend(chunk, stretch);
     self->is_digging = true;
     struct crn_grave *grave = &chunk->graves[chunk->used];
     grave->position = chunk->next + CRN_GRANULE;
@@ -324,7 +313,7 @@ struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes) {
 }
 
 char *crn_graveyard_bury(struct crn_thread *self, const struct crn_grave *grave) {
-    struct chunk *chunk = self->graves;
+    struct crn_graves *chunk = self->graves;
     self->is_digging = false;
     chunk->next += stretch_of(grave->bytes);
     __atomic_store_n(&chunk->used, chunk->used + 1, __ATOMIC_RELEASE);
@@ -332,6 +321,13 @@ char *crn_graveyard_bury(struct crn_thread *self, const struct crn_grave *grave)
         CRN_PREFETCH((const char *)(grave + 1) + line);
     }
     return tombstone_of(grave);
+}
+
+size_t crn_graveyard_excess(void) {
+    size_t count = 0;
+    const struct crn_graves *chunk = __atomic_load_n(&more, __ATOMIC_ACQUIRE);
+    for (; chunk; chunk = chunk->next_more) count++;
+    return count;
 }
 
 /* ---- Finding ------------------------------------------------------------------------------------
@@ -353,31 +349,27 @@ CRN_NO_SANITIZE static void copy_grave(const struct crn_grave *from, struct crn_
     for (size_t i = 0; i < GRAVE_WORDS; i++) ((any_word *)to)[i] = words[i];
 }
 
-/* The last record whose stretch begins at or below, in the chunk that has the address; of several
- * laps the last. */
-CRN_NO_SANITIZE static bool search_address(const struct chunk *chunk, uint32_t used,
+/* Of several laps the last. */
+CRN_NO_SANITIZE static bool search_address(const struct crn_graves *chunk, uint32_t used,
                                            struct search *search, struct crn_grave *seen) {
-    const volatile struct chunk *now = chunk;
-    uint64_t low = now->position % half_bytes, bytes = now->end - now->position;
-    if (search->within - low >= bytes || now->position < search->best) return false;
-    uint64_t position = now->position + (search->within - low);
     bool has_one = false;
     for (uint32_t i = 0; i < used; i++) {
         struct crn_grave copy;
         copy_grave(&chunk->graves[i], &copy);
-        if (copy.position > position) break;
+        uint64_t begin = copy.position % half_bytes;
+        uint64_t offset = search->within - begin + (search->within < begin ? half_bytes : 0);
+        if (offset > copy.bytes || copy.position < search->best) continue;
+        search->best = copy.position;
         *seen = copy;
         has_one = true;
     }
-    if (!has_one || position - seen->position > seen->bytes) return false;
-    search->best = now->position;
-    return true;
+    return has_one;
 }
 
 /* What is not settled is the last deletion of its object; else the clock tells. */
-CRN_NO_SANITIZE static bool search_object(const struct chunk *chunk, uint32_t used,
+CRN_NO_SANITIZE static bool search_object(const struct crn_graves *chunk, uint32_t used,
                                           struct search *search, struct crn_grave *seen) {
-    const volatile struct chunk *now = chunk;
+    const volatile struct crn_graves *now = chunk;
     bool has_one = false;
     for (uint32_t i = 0; i < used; i++) {
         struct crn_grave copy;
@@ -394,7 +386,7 @@ CRN_NO_SANITIZE static bool search_object(const struct chunk *chunk, uint32_t us
     return has_one;
 }
 
-static void search_chunk(const struct chunk *chunk, struct search *search) {
+static void search_chunk(const struct crn_graves *chunk, struct search *search) {
     uint64_t number = __atomic_load_n(&chunk->number, __ATOMIC_ACQUIRE);
     uint32_t used = __atomic_load_n(&chunk->used, __ATOMIC_ACQUIRE);
     if (number == 0 || used > GRAVES) return;
@@ -412,7 +404,7 @@ static void search_chunk(const struct chunk *chunk, struct search *search) {
 
 static bool search_all(struct search *search) {
     for (size_t i = 0; i < CHUNKS; i++) search_chunk(&chunks[i], search);
-    const struct chunk *chunk = __atomic_load_n(&more, __ATOMIC_ACQUIRE);
+    const struct crn_graves *chunk = __atomic_load_n(&more, __ATOMIC_ACQUIRE);
     for (; chunk; chunk = chunk->next_more) search_chunk(chunk, search);
     return search->has_found;
 }
@@ -437,13 +429,12 @@ bool crn_graveyard_find_object(const void *object, struct crn_grave *grave) {
 /* ---- For debuggers ---- */
 
 CRN_DESCRIBED_AS(described) = {
-    CRN_SIZE(chunk),
-    CRN_MEMBER(chunk, number),
-    CRN_MEMBER(chunk, position),
-    CRN_MEMBER(chunk, used),
-    CRN_MEMBER(chunk, settled),
-    CRN_MEMBER(chunk, next_more),
-    CRN_MEMBER(chunk, graves),
+    CRN_SIZE(crn_graves),
+    CRN_MEMBER(crn_graves, number),
+    CRN_MEMBER(crn_graves, used),
+    CRN_MEMBER(crn_graves, settled),
+    CRN_MEMBER(crn_graves, next_more),
+    CRN_MEMBER(crn_graves, graves),
     CRN_SIZE(crn_grave),
     CRN_MEMBER(crn_grave, position),
     CRN_MEMBER(crn_grave, bytes),

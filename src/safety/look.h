@@ -124,6 +124,22 @@ CRN_INLINE bool extent_with(const char *address, size_t bytes, struct extent *ex
     return !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(object)));
 }
 
+/* Taken before the look. What dies afterwards changes it, so what is noted counts no more. */
+CRN_INLINE uint64_t deaths_before_look(void) {
+    crn_deaths_watch();
+    return __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_ACQUIRE);
+}
+
+/* A signal's handler may come in between: it finds no bytes. */
+CRN_INLINE void note_seen(struct cairn_seen *seen, const struct extent *extent, uint64_t deaths) {
+    seen->bytes = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    seen->inverted = ~(uintptr_t)extent->object;
+    seen->deaths = deaths;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    seen->bytes = extent->used;
+}
+
 /* The block of such an object, else NULL. */
 CRN_INLINE const struct crn_block *block_with(const char *address, size_t bytes) {
     struct extent extent;

@@ -21,7 +21,7 @@ struct crn_grave {
     int line, thread_id;
     uint64_t deleted_ns;
     uint32_t allocated_stack, deleted_stack; /* numbers in the depot */
-    uint64_t has_extra;                      /* when it was deleted: the deletion has told it */
+    bool has_extra;                          /* when it was deleted: the deletion has told it */
 };
 
 /* graveyard.c */
@@ -31,6 +31,7 @@ bool crn_graveyard_open(void); /* false without address space or memory */
 struct crn_grave *crn_graveyard_dig(struct crn_thread *self, size_t bytes);
 /* The rest is filled in: the object's tombstone. */
 char *crn_graveyard_bury(struct crn_thread *self, const struct crn_grave *grave);
+size_t crn_graveyard_excess(void); /* chunks of records beyond the ring: for tests */
 bool crn_graveyard_is_open(void);
 bool crn_graveyard_has(const void *address);
 char *crn_graveyard_of_field(char *tombstone); /* from a variable's to the same for fields */

@@ -190,7 +190,8 @@ if nm "$program" | grep -q ' [tT] crn_block_settle$'; then
     cat >"$folder/everywhere.py" <<'END'
 import gdb
 gdb.execute("set pagination off")
-for place in ("crn_block_settle", "crn_extra_make_locked", "crn_segments_acquire", "crn_world_start", "crn_count_logs"):
+for place in ("crn_block_settle", "crn_extra_make_locked", "crn_segments_acquire", "crn_world_start", "crn_count_logs",
+              "crn_deletions_settle"):
     breakpoint = gdb.Breakpoint(place)
     for i in range(6):
         gdb.execute("continue")
@@ -210,7 +211,7 @@ END
     in_gdb -ex start -ex "source $folder/everywhere.py" "$program" >"$said"
     grep -E 'Traceback|Python Exception|does not make sense' "$said" && failed "$said: a failure of the script"
     grep -q 'is in the middle of a collection' "$said" || failed "$said: no collection was seen"
-    [ "$(grep -c '^heap default' "$said")" -ge 12 ] || { cat "$said"; failed "$said: few answers"; }
+    [ "$(grep -c '^heap default' "$said")" -ge 15 ] || { cat "$said"; failed "$said: few answers"; }
 fi
 rm -f "$core"
 echo "gdb: process, core file and stripped program agree"

@@ -26,6 +26,7 @@ static void delete_row(void) {
         crn_self()->news_count = 0;
     }
     if (stats_now().epochs == epochs) assert_true(stats_now().waiting_objects >= MANY);
+    assert_int_equal(crn_graveyard_excess(), 0);
 }
 
 static void more_deletions_than_records(void **state) {
@@ -45,6 +46,54 @@ static void more_deletions_than_records(void **state) {
     assert_int_equal(stats_now().deleted_objects, deleted + MANY);
 }
 
+/* A chunk is not given up because the next object is larger than those before. */
+enum { RECORDS = 65536, MIXED = RECORDS + 5000 };
+typedef char Byte;
+CAIRN_LEAF(Byte);
+static Byte *of_mixed[MIXED];
+static size_t size_of(long i) {
+    return i % 2 ? 40 : (size_t)(i % 977) * 7;
+}
+
+static void delete_mixed(void) {
+    for (long i = 0; i < MIXED; i++) {
+        Byte *bytes = cairn_new_array(Byte, size_of(i));
+        cairn_delete(bytes);
+        of_mixed[i] = bytes;
+    }
+}
+
+static void sizes_may_change_from_one_to_the_next(void **state) {
+    (void)state;
+    run_apart(delete_mixed);
+    for (long i = MIXED - RECORDS; i < MIXED; i += i < MIXED - RECORDS + 300 ? 1 : 301) {
+        struct crn_grave grave;
+        size_t offset, last = size_of(i) ? size_of(i) - 1 : 0;
+        assert_true(crn_graveyard_find(of_mixed[i] + last, &grave, &offset));
+        assert_int_equal(grave.bytes, size_of(i));
+        assert_int_equal(offset, last);
+    }
+}
+
+static void delete_many(void) {
+    for (long i = 0; i < 4 * MANY; i++) {
+        Node *node = cairn_new(Node);
+        cairn_delete(node);
+    }
+}
+
+/* A deletion is news like others: epochs come as the budget for news says, not as the ring would
+ * have it. */
+static void deletions_do_not_crowd_epochs(void **state) {
+    (void)state;
+    uint64_t epochs = stats_now().epochs;
+    run_apart(delete_many);
+    epochs = stats_now().epochs - epochs;
+    assert_true(epochs > 0);
+    assert_true(epochs < 4 * MANY / 6000);
+    assert_int_equal(crn_graveyard_excess(), 0);
+}
+
 /* Owners keep their chunks; who comes late gets one all the same. */
 static struct crn_thread *owners;
 static Node *held[OWNERS];
@@ -62,6 +111,7 @@ static void more_owners_than_chunks(void **state) {
         grave->type = "Node";
         grave->file = "somewhere.c";
         grave->line = (int)i + 1;
+        crn_block_of_start(held[i])->has_extras = true;
         crn_deleted_bit_claim(held[i]);
         crn_graveyard_bury(&owners[i], grave);
     }
@@ -78,11 +128,14 @@ static void more_owners_than_chunks(void **state) {
     memset(held, 0, sizeof(held));
     for (int i = 0; i < 3; i++) cairn_collect(CAIRN_COUNT);
     crn_os_release(owners, bytes);
+    size_t excess = crn_graveyard_excess();
+    assert_true(excess > 0);
     for (long i = 0; i < 1000; i++) {
         Node *node = cairn_new(Node);
         cairn_delete(node);
         assert_true(cairn_is_deleted(node));
     }
+    assert_int_equal(crn_graveyard_excess(), excess);
 }
 
 static void *delete_one(void *text) {
@@ -139,6 +192,8 @@ static void the_last_deletion_of_an_address_is_found(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(more_deletions_than_records),
+        cmocka_unit_test(sizes_may_change_from_one_to_the_next),
+        cmocka_unit_test(deletions_do_not_crowd_epochs),
         cmocka_unit_test(threads_that_end_leave_their_chunks),
         cmocka_unit_test(the_last_deletion_of_an_address_is_found),
         cmocka_unit_test(more_owners_than_chunks),

@@ -255,16 +255,16 @@ class Library:
     def chunks_of_graves(self):
         """Those in use: the ring's, and what came besides."""
         ring = int.from_bytes(read(self.tables["chunks"], WORD), "little")
-        size, count = self.numbers["chunk"], self.numbers["CHUNKS"]
+        size, count = self.numbers["crn_graves"], self.numbers["CHUNKS"]
         last = int.from_bytes(read(self.tables["last_number"], WORD), "little")
         if ring and last:
             data = read(ring, size * min(count, last + 1))
             for at in range(0, len(data), size):
-                yield self.record_in("chunk", data, ring, at), data, ring, at
+                yield self.record_in("crn_graves", data, ring, at), data, ring, at
         at = int.from_bytes(read(self.tables["more"], WORD), "little")
         while at:
             data = read(at, size)
-            chunk = self.record_in("chunk", data, at, 0)
+            chunk = self.record_in("crn_graves", data, at, 0)
             yield chunk, data, at, 0
             at = chunk.next_more
 
@@ -274,7 +274,7 @@ class Library:
             return Caches.graves
         found = []
         try:
-            size, first = self.numbers["crn_grave"], self.members["chunk"]["graves"][0]
+            size, first = self.numbers["crn_grave"], self.members["crn_graves"]["graves"][0]
             for chunk, data, base, at in self.chunks_of_graves():
                 for i in range(chunk.used if chunk.number else 0):
                     grave = self.record_in("crn_grave", data, base, at + first + i * size)
