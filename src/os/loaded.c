@@ -213,13 +213,19 @@ char *crn_os_thread_descriptor(void) {
 /* ---- Static thread-locals ---------------------------------------------------------------------
  */
 
-/* Thread descriptors end within this of the anchor, and what the loader keeps for objects loaded
- * later begins within this below the first object's. ThreadSanitizer may have memory there. */
-enum { DESCRIPTOR_BYTES = 4096 };
-#if CAIRN_TSAN_
-enum { SPARE_BYTES = 0 };
+/* What the thread's descriptor surely has beside the anchor, the values of keys, argument and
+ * result among it; and what the loader surely keeps for objects loaded later, beside the blocks of
+ * those that are loaded (glibc's defaults: (4 - 1) namespaces of 144 + 4 of 144 + 512 and more). No
+ * more: in the kernel's eyes the mapping may go on with one of the program's, which may be gone at
+ * the next collection. ThreadSanitizer may have memory there. */
+#if !defined(__GLIBC__)
+enum { DESCRIPTOR_BYTES = 128, SPARE_BYTES = 0 };
+#elif CAIRN_TSAN_
+enum { DESCRIPTOR_BYTES = 2048, SPARE_BYTES = 0 };
+#elif defined(__x86_64__)
+enum { DESCRIPTOR_BYTES = 2048, SPARE_BYTES = 1664 };
 #else
-enum { SPARE_BYTES = 8192 };
+enum { DESCRIPTOR_BYTES = 1664, SPARE_BYTES = 1664 };
 #endif
 
 static uintptr_t read_hexadecimal(const char **text) {
@@ -263,15 +269,21 @@ static bool find_mapping(uintptr_t address, uintptr_t *low, uintptr_t *high) {
     return is_found;
 }
 
-struct lowest {
-    uintptr_t from, address; /* within [from, address) */
+struct blocks {
+    uintptr_t from, to;       /* the mapping */
+    uintptr_t lowest, behind; /* of the blocks within it, and the anchor */
 };
 
-static int lower_static(struct dl_phdr_info *info, size_t size, void *argument) {
+static int note_block(struct dl_phdr_info *info, size_t size, void *argument) {
     (void)size;
-    struct lowest *lowest = argument;
-    uintptr_t here = (uintptr_t)info->dlpi_tls_data;
-    if (here >= lowest->from && here < lowest->address) lowest->address = here;
+    struct blocks *blocks = argument;
+    uintptr_t here = (uintptr_t)info->dlpi_tls_data, bytes = 0;
+    if (here < blocks->from || here >= blocks->to) return 0;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type == PT_TLS) bytes = info->dlpi_phdr[i].p_memsz;
+    }
+    blocks->lowest = crn_min(blocks->lowest, here);
+    blocks->behind = crn_max(blocks->behind, here + bytes);
     return 0;
 }
 
@@ -279,16 +291,16 @@ bool crn_os_static_locals(const char *stack_low, const char *stack_high, char **
     uintptr_t anchor = (uintptr_t)crn_os_thread_anchor(), from, to;
     if (anchor >= (uintptr_t)stack_low && anchor < (uintptr_t)stack_high) return false;
     if (!find_mapping(anchor, &from, &to)) return false;
-    struct lowest lowest = {from, anchor};
-    dl_iterate_phdr(lower_static, &lowest);
-    if (lowest.address - from > SPARE_BYTES) from = lowest.address - SPARE_BYTES;
-    if (from < (uintptr_t)stack_high && to > (uintptr_t)stack_high) from = (uintptr_t)stack_high;
-#if defined(__x86_64__)
-    uintptr_t last = anchor;
+    struct blocks blocks = {from, to, anchor, anchor};
+    dl_iterate_phdr(note_block, &blocks);
+#if defined(__x86_64__) /* the descriptor lies above, and the blocks below */
+    from = crn_max(from, blocks.lowest - SPARE_BYTES);
+    to = crn_min(to, anchor + DESCRIPTOR_BYTES);
 #else
-    uintptr_t last = anchor + CRN_MIB(1); /* the thread-locals lie above */
+    from = crn_max(from, anchor - DESCRIPTOR_BYTES);
+    to = crn_min(to, blocks.behind + SPARE_BYTES);
 #endif
-    if (to > last && to - last > DESCRIPTOR_BYTES) to = last + DESCRIPTOR_BYTES;
+    if (from < (uintptr_t)stack_high && to > (uintptr_t)stack_high) from = (uintptr_t)stack_high;
     *low = (char *)from;
     *high = (char *)to;
     return true;
