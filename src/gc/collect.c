@@ -349,9 +349,7 @@ static void purge_thread(const cairn_heap *heap, struct crn_thread *thread) {
             continue;
         }
         *at = cache->next;
-        crn_meta_free(cache->cursors, cache->capacity * sizeof(*cache->cursors));
-        crn_meta_free(cache->runs, cache->capacity * sizeof(*cache->runs));
-        crn_meta_free(cache, sizeof(*cache));
+        crn_cache_free(cache);
     }
 }
 

@@ -161,14 +161,7 @@ static void settle_threads(void) {
             continue;
         }
         *at = thread->next;
-        for (struct crn_cache *cache = thread->caches, *next; cache; cache = next) {
-            next = cache->next;
-            crn_meta_free(cache->cursors, cache->capacity * sizeof(*cache->cursors));
-            crn_meta_free(cache->runs, cache->capacity * sizeof(*cache->runs));
-            crn_meta_free(cache, sizeof(*cache));
-        }
-        if (thread->spare) crn_log_chunk_give(thread->spare);
-        crn_meta_free(thread, sizeof(*thread));
+        crn_thread_free(thread);
     }
 }
 

@@ -24,7 +24,11 @@ static bool grow(struct crn_cache *cache, uint32_t id) {
     uint32_t capacity = (uint32_t)crn_max(crn_round_up(id + 1, 64), (size_t)cache->capacity * 2);
     struct cairn_cursor *cursors = crn_meta_alloc(capacity * sizeof(*cursors));
     struct crn_run *runs = crn_meta_alloc(capacity * sizeof(*runs));
-    if (!cursors || !runs) return false;
+    if (!cursors || !runs) {
+        crn_meta_free(cursors, capacity * sizeof(*cursors));
+        crn_meta_free(runs, capacity * sizeof(*runs));
+        return false;
+    }
     for (uint32_t i = 0; i < cache->capacity; i++) {
         cursors[i] = cache->cursors[i];
         runs[i] = cache->runs[i];
@@ -47,6 +51,12 @@ bool crn_cache_init(struct crn_cache *cache, struct crn_heap *heap) {
     memset(cache, 0, sizeof(*cache));
     cache->heap = heap;
     return grow(cache, 0);
+}
+
+void crn_cache_free(struct crn_cache *cache) {
+    crn_meta_free(cache->cursors, cache->capacity * sizeof(*cache->cursors));
+    crn_meta_free(cache->runs, cache->capacity * sizeof(*cache->runs));
+    crn_meta_free(cache, sizeof(*cache));
 }
 
 /* Clears the log bits of [low, high). Bytes shared with neighbours change atomically. */

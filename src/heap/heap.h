@@ -206,6 +206,7 @@ struct crn_bin *crn_bin_sized(struct crn_type *type, uint32_t class_index);
 uint32_t crn_bin_count(void);
 
 bool crn_cache_init(struct crn_cache *cache, struct crn_heap *heap);
+void crn_cache_free(struct crn_cache *cache); /* its blocks are somebody else's, or gone */
 /* A zeroed slot; NULL if the heap has no room. The caller is in a no-stop section. */
 void *crn_cache_allocate(struct crn_cache *cache, struct crn_bin *bin);
 /* An object of its own blocks or segments. */

@@ -139,6 +139,7 @@ void crn_thread_forget_others(void);        /* in a forked child */
 /* Whoever becomes known, or starts Cairn, holds this: before that no stop waits for it. */
 extern struct crn_lock crn_newcomers_lock;
 extern uint32_t crn_gate; /* futex word; 1: a fork copies memory, slow paths wait; see gc/fork.c */
+void crn_thread_free(struct crn_thread *thread);    /* of which nothing is in use */
 void crn_thread_abandon(struct crn_thread *thread); /* it is no more; the world is stopped */
 
 /* By a thread that was made through us and whose specific values, argument and result are therefore

@@ -111,7 +111,11 @@ struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
             crn_fail("an allocation names a heap at %p, where none lives", (void *)heap);
         }
         cache = crn_meta_alloc(sizeof(*cache));
-        if (!cache || !crn_cache_init(cache, &heap->core)) return NULL;
+        if (!cache) return NULL;
+        if (!crn_cache_init(cache, &heap->core)) {
+            crn_meta_free(cache, sizeof(*cache));
+            return NULL;
+        }
         *at = cache;
     }
     if (heap == crn_default_heap) {
@@ -121,10 +125,17 @@ struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
     return cache;
 }
 
-static struct crn_thread *attach(void) {
-    pthread_once(&exit_key_once, make_exit_key);
-    struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
-    if (!thread || !crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return NULL;
+void crn_thread_free(struct crn_thread *thread) {
+    for (struct crn_cache *cache = thread->caches, *next; cache; cache = next) {
+        next = cache->next;
+        crn_cache_free(cache);
+    }
+    if (thread->spare) crn_log_chunk_give(thread->spare);
+    crn_meta_free(thread, sizeof(*thread));
+}
+
+static bool fill_in(struct crn_thread *thread) {
+    if (!crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return false;
     thread->inline_state = &cairn_thread;
     thread->thread_id = crn_os_thread_id();
     thread->spare = crn_log_chunk_take();
@@ -132,8 +143,20 @@ static struct crn_thread *attach(void) {
     crn_os_static_locals(thread->stack_low, thread->stack_high, &thread->static_locals.low,
                          &thread->static_locals.high);
     crn_os_admit_stop_signal();
-    if (!thread->spare || !crn_cache_of(thread, crn_default_heap)) return NULL;
-    if (pthread_setspecific(exit_key, thread) != 0) return NULL;
+    return thread->spare && crn_cache_of(thread, crn_default_heap) &&
+           pthread_setspecific(exit_key, thread) == 0;
+}
+
+static struct crn_thread *attach(void) {
+    pthread_once(&exit_key_once, make_exit_key);
+    struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
+    if (!thread) return NULL;
+    if (!fill_in(thread)) {
+        cairn_thread.cursors = no_cursor;
+        cairn_thread.cursor_count = 1;
+        crn_thread_free(thread);
+        return NULL;
+    }
     cairn_thread.self = thread;
     crn_lock_acquire(&crn_threads_lock);
     thread->next = crn_threads;

@@ -220,14 +220,8 @@ static size_t read_lines(int file, unsigned count, uint64_t until_ns, char *answ
     return length;
 }
 
-/* Whoever has said all may go; who has not by then must. */
-static void end_helper(pid_t child, uint64_t until_ns) {
-    for (;;) {
-        long ended = syscall(SYS_wait4, child, NULL, WNOHANG, NULL);
-        if (ended == child || (ended < 0 && errno != EINTR)) return;
-        if (crn_os_now_ns() > until_ns) break;
-        crn_os_sleep_ns(1000000);
-    }
+/* It has said all that is read of it. */
+static void end_helper(pid_t child) {
     syscall(SYS_kill, child, SIGKILL);
     while (syscall(SYS_wait4, child, NULL, 0, NULL) < 0 && errno == EINTR) {}
 }
@@ -251,7 +245,7 @@ static size_t ask_helper(struct naming *naming, const char *path, unsigned count
         length = read_lines(ends[0], count, until_ns, naming->answer, sizeof(naming->answer));
     }
     syscall(SYS_close, ends[0]);
-    if (child > 0) end_helper(child, until_ns);
+    if (child > 0) end_helper(child);
     return length;
 }
 
