@@ -242,16 +242,7 @@ static struct crn_graves *take_left(void) {
     return chunk;
 }
 
-/* Full ones are not on it, nor those that were never opened. */
-static void leave_list_of_left(const struct crn_graves *chunk) {
-    if (!chunk->number || chunk->used == GRAVES) return;
-    for (struct crn_graves **at = &left; *at; at = &(*at)->next_listed) {
-        if (*at != chunk) continue;
-        *at = chunk->next_listed;
-        return;
-    }
-}
-
+/* When none is left: so what is found is on no list. */
 static struct crn_graves *take_fresh(void) {
     struct crn_graves *chunk = find_free();
     if (!chunk) {
@@ -260,7 +251,6 @@ static struct crn_graves *take_fresh(void) {
     }
     if (!chunk) chunk = make_one_more();
     if (!chunk) return NULL;
-    leave_list_of_left(chunk);
     open_chunk(chunk, last_number);
     return chunk;
 }
