@@ -288,6 +288,26 @@ CAIRN_API void *cairn_check_memset_(const char *file, const char *function, int 
 CAIRN_API void cairn_check_qsort_(const char *file, const char *function, int line, void *array,
                                   size_t count, size_t element_bytes,
                                   int (*compare)(const void *, const void *));
+CAIRN_INLINE_ bool cairn_may_copy_(const void *to, const void *from, size_t bytes) {
+    return CAIRN_LIKELY_(cairn_is_known_(&cairn_thread.written, to, bytes) &&
+                         cairn_is_known_(&cairn_thread.read, from, bytes));
+}
+CAIRN_INLINE_ void *cairn_memcpy_here_(const char *file, const char *function, int line, void *to,
+                                       const void *from, size_t bytes) {
+    if (cairn_may_copy_(to, from, bytes)) return __builtin_memcpy(to, from, bytes);
+    return cairn_check_memcpy_(file, function, line, to, from, bytes);
+}
+CAIRN_INLINE_ void *cairn_memmove_here_(const char *file, const char *function, int line, void *to,
+                                        const void *from, size_t bytes) {
+    if (cairn_may_copy_(to, from, bytes)) return __builtin_memmove(to, from, bytes);
+    return cairn_check_memmove_(file, function, line, to, from, bytes);
+}
+CAIRN_INLINE_ void *cairn_memset_here_(const char *file, const char *function, int line, void *to,
+                                       int value, size_t bytes) {
+    if (CAIRN_LIKELY_(cairn_is_known_(&cairn_thread.written, to, bytes)))
+        return __builtin_memset(to, value, bytes);
+    return cairn_check_memset_(file, function, line, to, value, bytes);
+}
 /* In C; in C++ the names are those of members of std too. The usual headers are included above, for
  * their declarations must come first. A file that declares these functions itself, or has members
  * of their names, defines CAIRN_NO_PLAIN_COPY_CHECKS. */
@@ -296,9 +316,9 @@ CAIRN_API void cairn_check_qsort_(const char *file, const char *function, int li
 #undef memmove
 #undef memset
 #undef qsort
-#define memcpy(...) cairn_check_memcpy_(CAIRN_SITE_, __VA_ARGS__)
-#define memmove(...) cairn_check_memmove_(CAIRN_SITE_, __VA_ARGS__)
-#define memset(...) cairn_check_memset_(CAIRN_SITE_, __VA_ARGS__)
+#define memcpy(...) cairn_memcpy_here_(CAIRN_SITE_, __VA_ARGS__)
+#define memmove(...) cairn_memmove_here_(CAIRN_SITE_, __VA_ARGS__)
+#define memset(...) cairn_memset_here_(CAIRN_SITE_, __VA_ARGS__)
 #define qsort(...) cairn_check_qsort_(CAIRN_SITE_, __VA_ARGS__)
 #endif
 

@@ -118,7 +118,8 @@ struct cairn_thread {
     volatile uint32_t no_stop;    /* depth; a stop signal that finds it nonzero sets `deferred` */
     volatile uint32_t deferred;   /* something waits for the end of the section: a stop, say */
     void *self;                   /* the thread's record, NULL before registration */
-    struct cairn_seen touched;    /* by an instrumented file, last */
+    /* Last: by an instrumented file; by plain copies of checked files. */
+    struct cairn_seen touched, written, read;
 };
 
 CAIRN_API extern struct cairn_runtime cairn_runtime;
@@ -174,27 +175,28 @@ CAIRN_INLINE_ void cairn_section_leave_(void) {
     cairn_stop_check_();
 }
 
-CAIRN_INLINE_ bool cairn_is_in_seen_(const struct cairn_seen *seen, uintptr_t a, size_t bytes) {
-    uintptr_t offset = a - ~seen->inverted;
+CAIRN_INLINE_ bool cairn_is_in_seen_(const struct cairn_seen *seen, const void *address,
+                                     size_t bytes) {
+    uintptr_t offset = (uintptr_t)address - ~seen->inverted;
     return offset < seen->bytes && bytes <= seen->bytes - offset &&
            seen->deaths == __atomic_load_n(&cairn_runtime.deaths, __ATOMIC_RELAXED);
 }
 
-/* Most addresses lie in no heap, and most others in the object that was touched last. */
 #define CAIRN_ASK_(address, bytes, is_store)                                                       \
     do {                                                                                           \
-        if (CAIRN_UNLIKELY_(!cairn_is_known_(address, bytes)) &&                                   \
+        if (CAIRN_UNLIKELY_(!cairn_is_known_(&cairn_thread.touched, address, bytes)) &&            \
             CAIRN_UNLIKELY_(!cairn_is_accessible_(address, bytes))) {                              \
             cairn_access_((address), (bytes), (is_store), __builtin_return_address(0),             \
                           (const char *)__builtin_dwarf_cfa());                                    \
         }                                                                                          \
     } while (0)
-CAIRN_INLINE_ bool cairn_is_known_(const void *address, size_t bytes) {
-    uintptr_t a = (uintptr_t)address;
+/* Most addresses lie in no heap, and most others in the object that was touched last. */
+CAIRN_INLINE_ bool cairn_is_known_(const struct cairn_seen *seen, const void *address,
+                                   size_t bytes) {
     uintptr_t low = __atomic_load_n(&cairn_runtime.heap_low, __ATOMIC_RELAXED);
     uintptr_t high = __atomic_load_n(&cairn_runtime.heap_high, __ATOMIC_RELAXED);
-    if (CAIRN_LIKELY_(a - low >= high - low)) return true;
-    return cairn_is_in_seen_(&cairn_thread.touched, a, bytes);
+    if (CAIRN_LIKELY_((uintptr_t)address - low >= high - low)) return true;
+    return cairn_is_in_seen_(seen, address, bytes);
 }
 
 CAIRN_INLINE_ bool cairn_field_is_logged_(const void *field) {

@@ -384,16 +384,15 @@ void crn_check_plain_store(const void *low, size_t bytes, const struct crn_call 
     if (hit) report_plain_store(low, bytes, &look, hit, call);
 }
 
-/* What a thread wrote to last, of objects without references: who fills a buffer comes back to it.
- */
-static CAIRN_THREAD_LOCAL_ struct cairn_seen written __attribute__((tls_model("initial-exec")));
+/* Who fills a buffer comes back to it, and who reads a text piece by piece too. What was written to
+ * last is remembered if it has no references. */
 
 static CRN_NOINLINE void check_write(const char *to, size_t bytes, const struct crn_call *call) {
     uint64_t deaths = deaths_before_look();
     struct extent extent;
     bool is_within = extent_with(to, bytes, &extent);
     if (CRN_LIKELY(is_within && extent.block->content != CRN_EXACT)) {
-        note_seen(&written, &extent, deaths);
+        note_seen(&cairn_thread.written, &extent, deaths);
         return;
     }
     if (!is_within) check_range(to, bytes, "a write to", call);
@@ -414,15 +413,21 @@ CRN_INLINE bool is_leaf_start(const char *to, size_t bytes) {
 }
 
 static CRN_NOINLINE void check_read(const char *from, size_t bytes, const struct crn_call *call) {
-    if (!block_with(from, bytes)) check_range(from, bytes, "a read of", call);
+    uint64_t deaths = deaths_before_look();
+    struct extent extent;
+    if (extent_with(from, bytes, &extent))
+        note_seen(&cairn_thread.read, &extent, deaths);
+    else
+        check_range(from, bytes, "a read of", call);
 }
 
 CRN_INLINE bool may_write(const void *to, size_t bytes) {
-    return bytes == 0 || !crn_space_holds(to) ||
-           cairn_is_in_seen_(&written, (uintptr_t)to, bytes) || is_leaf_start(to, bytes);
+    return bytes == 0 || cairn_is_known_(&cairn_thread.written, to, bytes) ||
+           is_leaf_start(to, bytes);
 }
 CRN_INLINE bool may_read(const void *from, size_t bytes) {
-    return bytes == 0 || !crn_space_holds(from) || block_from_start(from, bytes);
+    return bytes == 0 || cairn_is_known_(&cairn_thread.read, from, bytes) ||
+           block_from_start(from, bytes);
 }
 
 /* The calls below end in one of these, with the parameters that they had: a jump, so the program's
