@@ -65,7 +65,7 @@ CRN_INLINE void note_deaths(struct crn_worker *worker, struct crn_block *block, 
 CRN_INLINE void end_object(const struct crn_block *block, char *object) {
     if (CRN_UNLIKELY(block->content == CRN_UNTYPED)) crn_untyped_changed(block, object);
     __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-    crn_object_forget(block, object);
+    crn_object_ended(block, object);
 }
 
 void crn_object_free(struct crn_block *block, char *object) {
@@ -226,7 +226,7 @@ CRN_INLINE unsigned let_die(struct crn_worker *worker, char *const *objects, uns
             give_up_field(NULL, words[__builtin_ctzll(map)], worker);
         }
         __atomic_store_n(crn_count_of(object), 0, __ATOMIC_RELEASE);
-        crn_object_forget(block, object);
+        crn_object_ended(block, object);
         row.freed++;
     }
     end_row(worker, &row, mode);

@@ -23,6 +23,7 @@
 #include "gc/gc.h"
 
 #include "base/described.h"
+#include "os/checker.h"
 
 #include <string.h>
 
@@ -100,20 +101,21 @@ static void set_log_bits(const struct crn_block *block, const char *low, const c
     }
 }
 
-/* Young objects that nobody counted are dead from here on. */
-static CRN_NOINLINE void forget_dead_young(const struct crn_block *block, const char *young_end) {
+/* Young objects that nobody counted are dead from here on. What lies between them and is counted
+ * loses its verdict where nothing was promoted, and needs none. */
+static CRN_NOINLINE void end_dead_young(const struct crn_block *block, const char *young_end) {
     size_t step = crn_object_bytes(block);
-    if (block->promoted == 0 && block->slot_size) {
+    if (block->promoted == 0 && block->slot_size && !crn_checker_watches) {
         crn_verdicts_forget(block->young_begin, (size_t)(young_end - block->young_begin));
         return;
     }
     for (const char *slot = block->young_begin; slot < young_end; slot += step) {
-        if (*crn_count_of(slot) == 0) crn_object_forget(block, slot);
+        if (*crn_count_of(slot) == 0) crn_object_ended(block, slot);
     }
 }
 
 static void settle_promoted(struct crn_block *block, const char *young_end) {
-    if (CRN_UNLIKELY(crn_verdicts_are_kept())) forget_dead_young(block, young_end);
+    if (CRN_UNLIKELY(crn_space.notes_ends)) end_dead_young(block, young_end);
     if (!block->promoted) return;
     struct crn_heap *heap = block->heap;
     if (crn_has_log_bits(block)) {

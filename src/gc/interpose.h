@@ -21,13 +21,18 @@
 
 /* The next definition of a function after ours, found once and kept in *found, in the version that
  * programs are linked against today: on x86-64 pthread_cond_wait has an older one that takes
- * another kind of condition. */
-void *crn_next_definition(void **found, const char *name);
+ * another kind of condition.
+ *
+ * Where a sanitizer's runtime is linked into the program as the archive of Cairn is, the function
+ * of that name is ours, and the dynamic linker knows nothing of the sanitizer's. It has a second
+ * name there, and may be NULL. */
+void *crn_next_definition(void **found, const char *name, void *of_sanitizer);
 
 #define NEXT(name)                                                                                 \
+    extern __typeof__(name) __interceptor_##name __attribute__((weak));                            \
     static void *next_call;                                                                        \
-    __typeof__(name) *const call =                                                                 \
-        (__typeof__(name) *)(uintptr_t)crn_next_definition(&next_call, #name);
+    __typeof__(name) *const call = (__typeof__(name) *)(uintptr_t)crn_next_definition(             \
+        &next_call, #name, (void *)(uintptr_t)__interceptor_##name);
 
 /* Defines a function of libc anew; the declaration is for those that no included header has. */
 #define INTERPOSE(type, name, parameters)                                                          \

@@ -22,7 +22,16 @@
 #include <string.h>
 #include <threads.h>
 
-static void *look_up(const char *name) {
+/* Else the sanitizer's function has called ours, which must not call it again. */
+static bool stands_first(const char *name) {
+    Dl_info first, own;
+    const void *found = dlsym(RTLD_DEFAULT, name);
+    return found && dladdr(found, &first) && dladdr((void *)(uintptr_t)stands_first, &own) &&
+           first.dli_fbase == own.dli_fbase;
+}
+
+static void *look_up(const char *name, void *of_sanitizer) {
+    if (of_sanitizer && stands_first(name)) return of_sanitizer;
     void *call = NULL;
 #if defined(__x86_64__) && defined(__GLIBC__)
     /* Not for others: a failure would be there for the program's dlerror, and it would allocate. */
@@ -39,10 +48,10 @@ static void *look_up(const char *name) {
 }
 
 /* Racing look-ups find the same. */
-CRN_NOINLINE void *crn_next_definition(void **found, const char *name) {
+CRN_NOINLINE void *crn_next_definition(void **found, const char *name, void *of_sanitizer) {
     void *call = __atomic_load_n(found, __ATOMIC_RELAXED);
     if (CRN_UNLIKELY(!call)) {
-        call = look_up(name);
+        call = look_up(name, of_sanitizer);
         __atomic_store_n(found, call, __ATOMIC_RELAXED);
     }
     return call;

@@ -8,6 +8,7 @@
  * cursor: its thread may be stopped between loading and storing it.
  */
 #include "heap/guard.h"
+#include "os/checker.h"
 
 #include <cairn/runtime.h>
 #include <string.h>
@@ -81,17 +82,27 @@ static void clear_log_bits(const char *low, const char *high) {
     }
 }
 
+/* Where a checker watches a piece is one slot: each allocation comes by, and what it opens ends
+ * with the object. The end of a sized one is known to who writes its trailer. */
 static void open_piece(struct crn_cache *cache, struct cairn_cursor *cursor, struct crn_run *run) {
     struct crn_block *block = run->block;
     char *from = cursor->limit;
     size_t slot_size = block->slot_size, piece = PIECE_BYTES / slot_size * slot_size;
     if (piece == 0) piece = slot_size;
     char *to = (size_t)(run->end - from) <= piece ? run->end : from + piece;
+    bool is_watched = crn_checker_watches;
+    if (CRN_UNLIKELY(is_watched)) {
+        to = from + slot_size;
+        crn_checker_allow(from, slot_size);
+    }
     if (CRN_UNLIKELY(crn_guard_period > 1)) to = crn_guard_shorten(cache, from, to, slot_size);
     if (!block->is_fresh) {
         memset(from, 0, (size_t)(to - from));
         if (block->content == CRN_EXACT) clear_log_bits(from, to);
         crn_region_sites_forget(&block->heap->region, from, to);
+    }
+    if (CRN_UNLIKELY(is_watched && !block->is_sized)) {
+        crn_checker_forbid(from + block->type->size, slot_size - block->type->size);
     }
     cache->unreported_bytes += (uint64_t)(to - from);
     cursor->limit = to;
@@ -209,6 +220,7 @@ void *crn_cache_allocate_own(struct crn_cache *cache, struct crn_type *type, siz
     block->next = cache->acquired;
     cache->acquired = block;
     cache->unreported_bytes += crn_object_bytes(block);
+    crn_checker_allow(block->base, bytes);
     return block->base;
 }
 
@@ -221,6 +233,7 @@ void *crn_cache_allocate_guarded(struct crn_cache *cache, struct crn_type *type,
     cache->acquired = block;
     cache->unreported_bytes += crn_object_bytes(block);
     crn_guard_note_cost(cache, began);
+    crn_checker_allow(block->base, bytes);
     return block->base;
 }
 

@@ -21,6 +21,7 @@
  */
 #include "heap/guard.h"
 #include "base/report.h"
+#include "os/checker.h"
 
 enum { QUARANTINE_MAX = 1 << 20, QUARANTINE_LOOK = 64 };
 
@@ -87,6 +88,7 @@ static struct crn_segment *add_segment_locked(struct crn_heap *heap) {
     if (!memory) return NULL;
     crn_os_protect(memory + CRN_TABLE_BYTES, CRN_SEGMENT_BYTES - CRN_TABLE_BYTES);
     struct crn_segment *segment = (struct crn_segment *)(void *)memory;
+    crn_checker_forbid(memory + CRN_TABLE_BYTES, CRN_SEGMENT_BYTES - CRN_TABLE_BYTES);
     segment->heap = heap;
     segment->is_for_runs = true; /* and no block of it counts as free */
     for (size_t i = CRN_FIRST_BLOCK; i < CRN_SEGMENT_BLOCKS; i++) {
@@ -194,6 +196,7 @@ struct crn_block *crn_heap_take_guarded(struct crn_heap *heap, struct crn_type *
 static void take_access(const struct crn_block *block) {
     size_t bytes;
     char *low = pages_of(block, &bytes);
+    crn_checker_forbid(low, bytes);
     crn_os_decommit(low, bytes);
 }
 

@@ -8,6 +8,7 @@
  */
 #include "base/described.h"
 #include "heap/guard.h"
+#include "os/checker.h"
 #include "os/os.h"
 
 #include <string.h>
@@ -126,6 +127,7 @@ static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) 
     struct crn_segment *segment = (struct crn_segment *)(void *)memory;
     segment->heap = heap;
     segment->is_for_runs = is_for_runs;
+    crn_checker_forbid(memory + CRN_TABLE_BYTES, CRN_SEGMENT_BYTES - CRN_TABLE_BYTES);
     for (size_t i = CRN_SEGMENT_BLOCKS; i-- > CRN_FIRST_BLOCK;) {
         block_at(segment, i)->heap = heap;
         block_at(segment, i)->is_fresh = true;
@@ -328,7 +330,9 @@ struct crn_block *crn_heap_take_run(struct crn_heap *heap, struct crn_type *type
     for (size_t i = 0; i < count; i++) {
         if (!head[i].is_fresh) {
             forget_log_bits(&head[i]);
+            crn_checker_allow(memory_of_block(&head[i]), CRN_BLOCK_BYTES);
             memset(memory_of_block(&head[i]), 0, CRN_BLOCK_BYTES);
+            crn_checker_forbid(memory_of_block(&head[i]), CRN_BLOCK_BYTES);
         }
         head[i].is_fresh = false;
     }
@@ -378,6 +382,8 @@ struct crn_block *crn_heap_take_large(struct crn_heap *heap, struct crn_type *ty
             block = NULL;
         } else {
             link_segment(&heap->larges, segment);
+            crn_checker_forbid(memory + CRN_TABLE_BYTES,
+                               (count << CRN_SEGMENT_SHIFT) - CRN_TABLE_BYTES);
             if (guarded) {
                 block->is_guarded = true;
                 size_t end = offset + crn_round_up(used, CRN_GRANULE);
@@ -440,6 +446,7 @@ void crn_block_free(struct crn_block *block) {
         return;
     }
     if (list_of(block)) list_remove(list_of(block), block);
+    crn_checker_forbid(memory_of_block(block), block->run_blocks * CRN_BLOCK_BYTES);
     for (size_t i = block->run_blocks; i-- > 0;) {
         block[i].is_fresh = false;
         mark_free(heap, &block[i]);
@@ -558,6 +565,12 @@ char *crn_object_of(const void *address, struct crn_block **out) {
     if (count == 0 && !is_young_now(block, slot)) return NULL;
     *out = block;
     return slot;
+}
+
+/* A run's and a large object's memory is forbidden when its blocks or segments are freed. */
+void crn_object_ended_slow(const struct crn_block *block, const char *object) {
+    crn_object_forget(block, object);
+    if (block->slot_size) crn_checker_forbid(object, block->slot_size);
 }
 
 /* ---- A heap

@@ -294,6 +294,12 @@ CRN_INLINE void crn_object_forget(const struct crn_block *block, const char *obj
     crn_verdicts_forget(object, crn_object_bytes(block));
 }
 
+/* It is dead, and its slot about to be free. */
+void crn_object_ended_slow(const struct crn_block *block, const char *object);
+CRN_INLINE void crn_object_ended(const struct crn_block *block, const char *object) {
+    if (CRN_UNLIKELY(crn_space.notes_ends)) crn_object_ended_slow(block, object);
+}
+
 /* Bytes in use of an object: the whole element, or what a sized one was asked for. */
 CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *object) {
     if (!block->slot_size) return block->used_bytes;

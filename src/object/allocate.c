@@ -11,6 +11,7 @@
 #include "heap/guard.h"
 #include "object/births.h"
 #include "object/object.h"
+#include "os/checker.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -153,7 +154,8 @@ static struct crn_bin *publish_bin(cairn_type *type, struct crn_type *known) {
     /* A finalizable object needs its entry, so its type never gets the inline path; nor does one of
      * a file that knows nothing of the room behind objects, or leaves it where nobody else does. */
     bool is_fit = ((type->field_count & CAIRN_REDZONE_FLAG_) != 0) == (crn_redzone_bytes != 0);
-    bool is_seen = crn_guard_period == 1 || crn_births_kept == CRN_BIRTHS_OF_ALL;
+    bool is_seen =
+        crn_guard_period == 1 || crn_births_kept == CRN_BIRTHS_OF_ALL || crn_checker_watches;
     if (bin && is_fit && !is_seen && !known->finalize && !crn_settings.stress_collect &&
         !crn_settings.fail_allocation) {
         __atomic_store_n(&type->bin, bin->id, __ATOMIC_RELEASE);
@@ -264,6 +266,7 @@ static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t
     if (!request.has_own) {
         uint16_t unused = (uint16_t)(request.bin->slot_size - bytes);
         memcpy(object + request.bin->slot_size - 2, &unused, 2);
+        if (CRN_UNLIKELY(crn_checker_watches)) crn_checker_forbid(object + bytes, unused);
         if (CRN_UNLIKELY(crn_verdicts_are_kept())) give_verdicts(type, object, bytes);
     }
     crn_leave();

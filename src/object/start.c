@@ -7,6 +7,7 @@
 #include "heap/guard.h"
 #include "object/births.h"
 #include "object/object.h"
+#include "os/checker.h"
 #include "os/stack.h"
 
 #include <errno.h>
@@ -128,7 +129,8 @@ static void read_environment(void) {
         crn_os_stop_signal = (int)value;
     }
     read_report_settings();
-    crn_redzone_bytes = &cairn_is_instrumented_ ? CAIRN_REDZONE_ : 0;
+    crn_checker_init(read_flag("CAIRN_CHECKER", true));
+    crn_redzone_bytes = &cairn_is_instrumented_ || crn_checker_watches ? CAIRN_REDZONE_ : 0;
     const char *plan = getenv("CAIRN_PLAN");
     if (plan) {
         CAIRN_REQUIRE(strcmp(plan, "counted") == 0,

@@ -21,6 +21,7 @@
  * Every report comes after the last lock and section: its handler may leave with longjmp.
  */
 #include "heap/guard.h"
+#include "os/checker.h"
 #include "os/stack.h"
 #include "safety/safety.h"
 
@@ -173,6 +174,10 @@ static void finish(const struct deletion *deletion) {
     bool has_more = deletion->must_finalize || deletion->has_cleanups;
     if (has_more) finalize(deletion);
     empty_object(deletion->block, deletion->object);
+    if (CRN_UNLIKELY(crn_checker_watches)) {
+        size_t used = crn_object_used(deletion->block, deletion->object);
+        crn_checker_forbid(deletion->object, used);
+    }
     if (CRN_UNLIKELY(deletion->block->is_guarded)) {
         crn_enter();
         crn_guard_seal(deletion->block);

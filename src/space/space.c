@@ -11,6 +11,7 @@
 
 #include "base/described.h"
 #include "base/lock.h"
+#include "os/checker.h"
 #include "os/os.h"
 
 #include <cairn/runtime.h>
@@ -63,6 +64,7 @@ static unsigned widest_shadow(void) {
 }
 
 bool crn_space_init(void) {
+    crn_space.notes_ends = crn_checker_watches;
     crn_space.segment_kinds = crn_os_map_room((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT));
     if (!crn_space.segment_kinds) return false;
     reserve_graveyard();
@@ -318,6 +320,7 @@ char *crn_segments_acquire(struct crn_region *region, size_t count, enum crn_seg
         uint8_t value = (uint8_t)(i ? CRN_SEGMENT_BODY : kind);
         __atomic_store_n(&crn_space.segment_kinds[((uintptr_t)at >> CRN_SEGMENT_SHIFT) + i], value,
                          __ATOMIC_RELEASE);
+        crn_checker_add_root(at + (i << CRN_SEGMENT_SHIFT), CRN_SEGMENT_BYTES);
     }
     if (first == region->search_from) region->search_from += count;
     __atomic_store_n(&region->committed_count, region->committed_count + count, __ATOMIC_RELAXED);
@@ -333,7 +336,10 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
     for (size_t i = 0; i < count; i++) {
         crn_space.segment_kinds[((uintptr_t)segment >> CRN_SEGMENT_SHIFT) + i] = CRN_SEGMENT_NONE;
         region->is_taken[first + i] = 0;
+        crn_checker_remove_root(segment + (i << CRN_SEGMENT_SHIFT), CRN_SEGMENT_BYTES);
     }
+    /* What the addresses are used for next is not known; until then there is no access to them. */
+    crn_checker_allow(segment, bytes);
     crn_os_decommit(segment, bytes);
     crn_os_set_dumped(segment, bytes, false);
     each_shadow(segment, bytes, crn_os_purge);

@@ -77,6 +77,7 @@ struct crn_space {
     size_t grave_bytes; /* of each of its halves */
     uintptr_t mask;     /* == cairn_runtime.log_mask */
     bool reuses_late;   /* addresses are not used again until there are no others */
+    bool notes_ends;    /* verdicts are kept, or a checker watches: who ends an object says so */
 };
 extern struct crn_space crn_space;
 

@@ -36,6 +36,7 @@ static void open_locked(void) {
         return;
     }
     cairn_runtime.verdicts = verdicts;
+    crn_space.notes_ends = true;
     /* Release: who finds addresses judged finds the verdicts. */
     uintptr_t unjudged = ~(((uintptr_t)1 << CRN_ADDRESS_BITS) - 1) | 7;
     __atomic_store_n(&cairn_runtime.unjudged, unjudged, __ATOMIC_RELEASE);
