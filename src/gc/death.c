@@ -393,9 +393,10 @@ static bool slice(struct crn_worker *worker) {
 }
 
 static void slice_locked(void) {
-    if (!slice(&crn_gc.workers[0])) {
-        __atomic_store_n(&crn_gc.has_backlog, false, __ATOMIC_RELAXED);
-    }
+    crn_checker_hush_begin();
+    bool has_more = slice(&crn_gc.workers[0]);
+    crn_checker_hush_end();
+    if (!has_more) __atomic_store_n(&crn_gc.has_backlog, false, __ATOMIC_RELAXED);
 }
 
 void crn_count_slice(void) {

@@ -23,7 +23,6 @@
 #include "gc/gc.h"
 
 #include "base/described.h"
-#include "os/checker.h"
 
 #include <string.h>
 

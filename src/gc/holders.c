@@ -199,8 +199,10 @@ void crn_search_holders(struct crn_search *search) {
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, look_through_block, &looking);
     }
-    /* ThreadSanitizer maps so much that to list it takes a second. */
-    bool is_listed = looking.piece && !search->is_cut && !crn_os_has_thread_sanitizer() &&
+    /* ThreadSanitizer maps so much that to list it takes a second, and valgrind all that it keeps
+     * for itself. */
+    bool is_foreign = crn_os_has_thread_sanitizer() || crn_checker_is_valgrind;
+    bool is_listed = looking.piece && !search->is_cut && !is_foreign &&
                      crn_os_each_mapping(true, look_through_mapping, &looking);
     if (!is_listed) search->is_cut = true;
     crn_world_start();

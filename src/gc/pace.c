@@ -25,6 +25,7 @@ enum { FLOOR_BYTES = 256 << 10, CEILING_BYTES = 8 << 20, ENTRIES_MIN = 2 * CRN_L
 static bool make_stack(struct crn_stack *stack) {
     size_t limit = crn_os_address_limit();
     size_t bytes = limit == SIZE_MAX ? CRN_GIB(32) : limit / 32;
+    if (crn_checker_is_valgrind) bytes = limit / 128; /* it looks through all of it for leaks */
     for (; bytes >= CRN_MIB(1); bytes /= 2) {
         stack->items = crn_os_map_room(bytes);
         if (stack->items) break;

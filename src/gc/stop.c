@@ -218,9 +218,11 @@ void crn_world_stop(void) {
     for (struct crn_thread *thread = first; thread; thread = next_running(thread->next)) {
         wait_for(thread);
     }
+    crn_checker_hush_begin(); /* whoever stops the world looks at stacks and at dead objects */
 }
 
 void crn_world_start(void) {
+    crn_checker_hush_end();
     crn_deaths_happened();
     __atomic_store_n(&cairn_runtime.stop, 0, __ATOMIC_SEQ_CST);
     crn_lock_release(&crn_threads_lock);

@@ -142,7 +142,9 @@ void crn_team_volunteer(struct crn_thread *self) {
         idle = 0;
         __atomic_fetch_sub(&crn_team.hungry, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&crn_team.working, 1, __ATOMIC_SEQ_CST);
+        crn_checker_hush_begin();
         if (__atomic_load_n(&crn_team.is_open, __ATOMIC_SEQ_CST)) crn_team.job(worker);
+        crn_checker_hush_end();
         __atomic_fetch_sub(&crn_team.working, 1, __ATOMIC_SEQ_CST);
         __atomic_fetch_add(&crn_team.hungry, 1, __ATOMIC_RELAXED);
     }

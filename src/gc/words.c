@@ -43,6 +43,7 @@ CRN_INLINE CRN_NO_SANITIZE void look_at(const struct range_test *test, const cha
                                         struct crn_worker *worker) {
     void *word = *(void *const volatile *)(const void *)at;
     if (CRN_LIKELY((uintptr_t)word - test->low >= test->bytes)) return;
+    if (CRN_UNLIKELY(crn_checker_is_valgrind)) word = crn_checker_written(word);
     if (recent) {
         void **last = &recent[(uintptr_t)word >> 4 & (RECENT - 1)];
         if (*last == word) return;

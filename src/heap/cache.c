@@ -8,7 +8,6 @@
  * cursor: its thread may be stopped between loading and storing it.
  */
 #include "heap/guard.h"
-#include "os/checker.h"
 
 #include <cairn/runtime.h>
 #include <string.h>

@@ -21,7 +21,6 @@
  */
 #include "heap/guard.h"
 #include "base/report.h"
-#include "os/checker.h"
 
 enum { QUARANTINE_MAX = 1 << 20, QUARANTINE_LOOK = 64 };
 
@@ -175,6 +174,7 @@ struct crn_block *crn_heap_take_guarded(struct crn_heap *heap, struct crn_type *
         if (!head->run_blocks) head->run_blocks = (uint16_t)count;
         bool is_open = crn_os_commit(low, bytes) &&
                        crn_block_open_guarded(head, type, base, room + CRN_GRANULE, used, is_sized);
+        crn_checker_forbid(low, bytes);
         if (!is_open) {
             crn_os_decommit(low, bytes);
             wait_locked(heap, head);

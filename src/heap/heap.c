@@ -8,7 +8,6 @@
  */
 #include "base/described.h"
 #include "heap/guard.h"
-#include "os/checker.h"
 #include "os/os.h"
 
 #include <string.h>

@@ -23,6 +23,7 @@
 
 #include "base/lock.h"
 #include "heap/layout.h"
+#include "os/checker.h"
 #include "space/space.h"
 
 #include <cairn/runtime.h>
@@ -305,7 +306,10 @@ CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *obj
     if (!block->slot_size) return block->used_bytes;
     if (!block->is_sized) return block->used_bytes;
     uint16_t unused;
-    __builtin_memcpy(&unused, object + block->slot_size - 2, 2);
+    if (CRN_UNLIKELY(crn_checker_is_valgrind))
+        crn_checker_copy(&unused, object + block->slot_size - 2, 2);
+    else
+        __builtin_memcpy(&unused, object + block->slot_size - 2, 2);
     /* A program that writes past the end of an array may write here: the slot stays the bound. */
     return unused <= block->slot_size ? (size_t)(block->slot_size - unused) : 0u;
 }

@@ -11,7 +11,6 @@
 #include "heap/guard.h"
 #include "object/births.h"
 #include "object/object.h"
-#include "os/checker.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,7 +7,6 @@
 #include "heap/guard.h"
 #include "object/births.h"
 #include "object/object.h"
-#include "os/checker.h"
 #include "os/stack.h"
 
 #include <errno.h>

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "os/os.h"
 #include "base/lock.h"
+#include "os/checker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -177,7 +178,12 @@ bool crn_os_has_thread_sanitizer(void) {
     return __tsan_init != NULL;
 }
 
+/* Valgrind has some terabytes for the program and itself, keeps notes of all that is mapped, and
+ * looks through it for leaks at the end. */
+#define VALGRIND_ADDRESS_LIMIT CRN_GIB(4)
+
 size_t crn_os_address_limit(void) {
+    if (crn_checker_is_valgrind) return VALGRIND_ADDRESS_LIMIT;
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
     return limit.rlim_cur;
@@ -200,8 +206,10 @@ size_t crn_os_resident(void) {
 
 int crn_os_stop_signal = SIGURG;
 
+/* Valgrind runs one thread at a time. */
 unsigned crn_os_processor_count(void) {
     cpu_set_t set;
+    if (crn_checker_is_valgrind) return 1;
     if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
     int count = CPU_COUNT(&set);
     return count > 0 ? (unsigned)count : 1;

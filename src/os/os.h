@@ -38,7 +38,7 @@ void crn_os_populate(void *address, size_t bytes);
 void crn_os_huge(void *address, size_t bytes);
 void crn_os_use_huge_pages(bool use);
 bool crn_os_huge_pages_are_usual(void);
-size_t crn_os_address_limit(void); /* of RLIMIT_AS in bytes, SIZE_MAX if none */
+size_t crn_os_address_limit(void); /* of RLIMIT_AS in bytes, or valgrind's; SIZE_MAX if none */
 size_t crn_os_resident(void);      /* of the process in bytes */
 
 /* Whether the process runs under ThreadSanitizer, whatever this library was built with. */

@@ -21,7 +21,6 @@
  * Every report comes after the last lock and section: its handler may leave with longjmp.
  */
 #include "heap/guard.h"
-#include "os/checker.h"
 #include "os/stack.h"
 #include "safety/safety.h"
 
