@@ -8,7 +8,7 @@ case "${1:-}" in
 demo) packages="$packages iso-codes" ;;
 test)
     packages="$packages iso-codes binutils g++ clang clang-format libclang-rt-14-dev libcmocka-dev"
-    packages="$packages libjansson-dev libdw-dev gdb"
+    packages="$packages libjansson-dev libdw-dev gdb valgrind"
     ;;
 aarch64) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
 musl) packages="$packages musl-tools" ;;

@@ -5,9 +5,9 @@
  * Heap: in every block, live is the number of nonzero counts at slot starts, and no other granule
  * has one. Counts: for every mature object below 255, count == fields + rooted + owned by extras
  * (pinned, held, cells) + queued decrements; and no field refers to what has none. Verdicts: what
- * checked files were told of an object or a field is so. The world stands
- * still since the epoch, so nothing that died in it has been used again. What a disagreement means
- * to the program is forgotten.c's.
+ * checked files were told of an object or a field is so. The world stands still since the epoch, so
+ * nothing that died in it has been used again. What a disagreement means to the program is
+ * forgotten.c's.
  */
 #include "gc/gc.h"
 
