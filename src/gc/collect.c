@@ -15,15 +15,30 @@
 
 void crn_heap_unlink(cairn_heap *heap);
 
+/* A thread that collects in a loop would have the world again before one that stood still for it
+ * has woken: who had it last lets others go first that wait. Not for ever, for one of them may be
+ * below a signal's handler that waits itself. */
+enum { LETS_PASS = 1000 };
+
+static bool take_unless_others_wait(unsigned tries) {
+    const struct cairn_thread *last = __atomic_load_n(&crn_gc.last_holder, __ATOMIC_RELAXED);
+    bool lets_pass = last == &cairn_thread && tries < LETS_PASS &&
+                     __atomic_load_n(&crn_gc.world_waiters, __ATOMIC_RELAXED) > 1;
+    return !lets_pass && crn_lock_try(&crn_gc.world);
+}
+
 /* Whoever holds the world is not cancelled: a thread that ended at the write of a line or at the
  * reading of a page map would leave all others standing still. */
 void crn_world_take(void) {
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    while (!crn_lock_try(&crn_gc.world)) {
+    __atomic_fetch_add(&crn_gc.world_waiters, 1, __ATOMIC_RELAXED);
+    for (unsigned tries = 0; !take_unless_others_wait(tries); tries++) {
         crn_stop_if_asked();
         sched_yield();
     }
+    __atomic_fetch_sub(&crn_gc.world_waiters, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&crn_gc.last_holder, &cairn_thread, __ATOMIC_RELAXED);
     crn_gc.cancel_state = cancel_state;
     if (crn_self()) crn_self()->holds_world = true; /* a stranger may fork */
 }

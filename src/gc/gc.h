@@ -74,7 +74,9 @@ extern struct crn_team crn_team;
 
 struct crn_gc {
     struct crn_lock world;
-    int cancel_state; /* of the thread that holds `world`, as it was before */
+    const struct cairn_thread *last_holder; /* of `world`; atomic; compared only */
+    uint32_t world_waiters;                 /* atomic */
+    int cancel_state;                       /* of the thread that holds `world`, as it was before */
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see death.c */
     /* Large objects that die piece by piece, and those that are done; see large.c. */

@@ -61,9 +61,14 @@ CRN_NOINLINE void *crn_next_definition(void **found, const char *name, void *of_
  */
 
 static struct crn_given begin(void *handover) {
-    cairn_status status = cairn_thread_register();
-    CAIRN_REQUIRE(status == CAIRN_OK, "out of memory: cannot register a thread");
+    struct crn_thread **record = crn_handover_record(handover);
     cairn_section_enter_();
+    if (crn_self()) {
+        crn_thread_free(*record);
+        *record = NULL;
+    } else {
+        CAIRN_REQUIRE(crn_thread_attach(record), "out of memory: cannot register a thread");
+    }
     crn_thread_skip_descriptor();
     struct crn_given given = crn_handover_begin(handover, (uintptr_t)pthread_self());
     cairn_section_leave_();

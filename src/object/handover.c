@@ -17,6 +17,8 @@ struct crn_handover {
     struct crn_handover *next, *prev; /* under the lock */
     struct crn_given given;           /* scanned; the argument is cleared when it has been taken */
     void *result;                     /* scanned; written by the thread */
+    struct crn_thread
+        *record;      /* of the thread until it is known, so that it needs no memory then */
     uintptr_t thread; /* as pthread_self; 0 until the thread or its creator says it */
     bool is_over, is_detached, is_named, is_joining;
 };
@@ -41,6 +43,11 @@ static void retire_locked(struct crn_handover *handover) {
 struct crn_handover *crn_handover_make(struct crn_given given, bool is_detached) {
     struct crn_handover *handover = crn_meta_alloc(sizeof(*handover));
     if (!handover) return NULL;
+    handover->record = crn_thread_make();
+    if (!handover->record) {
+        crn_meta_free(handover, sizeof(*handover));
+        return NULL;
+    }
     handover->given = given;
     handover->is_detached = is_detached;
     crn_lock_acquire(&handover_lock);
@@ -52,6 +59,7 @@ struct crn_handover *crn_handover_make(struct crn_given given, bool is_detached)
 }
 
 void crn_handover_drop(struct crn_handover *handover) {
+    crn_thread_free(handover->record);
     crn_lock_acquire(&handover_lock);
     unlink_locked(handover);
     crn_lock_release(&handover_lock);
@@ -63,6 +71,10 @@ void crn_handover_name(struct crn_handover *handover, uintptr_t thread) {
     handover->is_named = true;
     retire_locked(handover);
     crn_lock_release(&handover_lock);
+}
+
+struct crn_thread **crn_handover_record(struct crn_handover *handover) {
+    return &handover->record;
 }
 
 struct crn_given crn_handover_begin(struct crn_handover *handover, uintptr_t thread) {
@@ -126,7 +138,9 @@ void crn_handover_joined(struct crn_handover *handover, bool is_over) {
 void crn_handovers_forget_others(void) {
     for (struct crn_handover *at = handovers, *next; at; at = next) {
         next = at->next;
-        if (at != mine) unlink_locked(at);
+        if (at == mine) continue;
+        if (at->record) crn_thread_free(at->record);
+        unlink_locked(at);
     }
 }
 

@@ -133,8 +133,11 @@ CRN_INLINE struct crn_thread *crn_self(void) {
     return cairn_thread.self;
 }
 struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap);
-struct crn_thread *crn_thread_attach(void); /* NULL without memory */
-void crn_thread_forget_others(void);        /* in a forked child */
+/* A record for a thread that is to come, and the calling thread's becoming known: with one that was
+ * made for it, which is taken, or with one of its own. NULL without memory. */
+struct crn_thread *crn_thread_make(void);
+struct crn_thread *crn_thread_attach(struct crn_thread **made);
+void crn_thread_forget_others(void); /* in a forked child */
 
 /* Whoever becomes known, or starts Cairn, holds this: before that no stop waits for it. */
 extern struct crn_lock crn_newcomers_lock;
@@ -161,7 +164,9 @@ struct crn_given {
 struct crn_handover *crn_handover_make(struct crn_given given, bool is_detached);
 void crn_handover_drop(struct crn_handover *handover);
 void crn_handover_name(struct crn_handover *handover, uintptr_t thread);
-/* By the thread: first, with its result, last. */
+/* By the thread: before it is known, where the record lies that was made for it; when it is, what
+ * it was given; with its result; last. */
+struct crn_thread **crn_handover_record(struct crn_handover *handover);
 struct crn_given crn_handover_begin(struct crn_handover *handover, uintptr_t thread);
 void crn_handover_leave(void *result);
 void crn_handover_exits(void);

@@ -186,7 +186,7 @@ void crn_start(void) {
     crn_lock_release(&start_lock);
     crn_lock_release(&crn_newcomers_lock);
     if (!cairn_thread.self) {
-        CAIRN_REQUIRE(crn_thread_attach(), "cannot start: no memory for a thread");
+        CAIRN_REQUIRE(crn_thread_attach(NULL), "cannot start: no memory for a thread");
     }
     cairn_section_leave_();
     if (is_first && (crn_guard_period || crn_births_kept)) crn_os_trace_prepare();

@@ -101,24 +101,26 @@ static void make_exit_key(void) {
                   "cannot start: no thread-specific key is left");
 }
 
-struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
+static struct crn_cache *find_or_make_cache(struct crn_thread *thread, cairn_heap *heap) {
     struct crn_cache **at = &thread->caches;
     while (*at && (*at)->heap != &heap->core) at = &(*at)->next;
-    struct crn_cache *cache = *at;
-    if (!cache) {
-        if (CRN_UNLIKELY(!crn_heap_is_alive(heap))) {
-            crn_leave();
-            crn_fail("an allocation names a heap at %p, where none lives", (void *)heap);
-        }
-        cache = crn_meta_alloc(sizeof(*cache));
-        if (!cache) return NULL;
-        if (!crn_cache_init(cache, &heap->core)) {
-            crn_meta_free(cache, sizeof(*cache));
-            return NULL;
-        }
-        *at = cache;
+    if (*at) return *at;
+    if (CRN_UNLIKELY(!crn_heap_is_alive(heap))) {
+        crn_leave();
+        crn_fail("an allocation names a heap at %p, where none lives", (void *)heap);
     }
-    if (heap == crn_default_heap) {
+    struct crn_cache *cache = crn_meta_alloc(sizeof(*cache));
+    if (!cache) return NULL;
+    if (!crn_cache_init(cache, &heap->core)) {
+        crn_meta_free(cache, sizeof(*cache));
+        return NULL;
+    }
+    return *at = cache;
+}
+
+struct crn_cache *crn_cache_of(struct crn_thread *thread, cairn_heap *heap) {
+    struct crn_cache *cache = find_or_make_cache(thread, heap);
+    if (cache && heap == crn_default_heap) {
         cairn_thread.cursors = cache->cursors;
         cairn_thread.cursor_count = cache->capacity;
     }
@@ -134,29 +136,35 @@ void crn_thread_free(struct crn_thread *thread) {
     crn_meta_free(thread, sizeof(*thread));
 }
 
-static bool fill_in(struct crn_thread *thread) {
+struct crn_thread *crn_thread_make(void) {
+    struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
+    if (!thread) return NULL;
+    thread->spare = crn_log_chunk_take();
+    if (thread->spare && find_or_make_cache(thread, crn_default_heap)) return thread;
+    crn_thread_free(thread);
+    return NULL;
+}
+
+static bool settle_in(struct crn_thread *thread) {
     if (!crn_os_stack_bounds(&thread->stack_low, &thread->stack_high)) return false;
     thread->inline_state = &cairn_thread;
     thread->thread_id = crn_os_thread_id();
-    thread->spare = crn_log_chunk_take();
     thread->anchor = crn_os_thread_anchor();
     crn_os_static_locals(thread->stack_low, thread->stack_high, &thread->static_locals.low,
                          &thread->static_locals.high);
     crn_os_admit_stop_signal();
-    return thread->spare && crn_cache_of(thread, crn_default_heap) &&
-           pthread_setspecific(exit_key, thread) == 0;
+    return pthread_setspecific(exit_key, thread) == 0;
 }
 
-static struct crn_thread *attach(void) {
+static struct crn_thread *attach(struct crn_thread *thread) {
     pthread_once(&exit_key_once, make_exit_key);
-    struct crn_thread *thread = crn_meta_alloc(sizeof(*thread));
+    if (!thread) thread = crn_thread_make();
     if (!thread) return NULL;
-    if (!fill_in(thread)) {
-        cairn_thread.cursors = no_cursor;
-        cairn_thread.cursor_count = 1;
+    if (!settle_in(thread)) {
         crn_thread_free(thread);
         return NULL;
     }
+    crn_cache_of(thread, crn_default_heap);
     cairn_thread.self = thread;
     crn_lock_acquire(&crn_threads_lock);
     thread->next = crn_threads;
@@ -165,9 +173,11 @@ static struct crn_thread *attach(void) {
     return thread;
 }
 
-struct crn_thread *crn_thread_attach(void) {
+/* A forked child finds what was made either still there, or in the registry. */
+struct crn_thread *crn_thread_attach(struct crn_thread **made) {
     crn_lock_acquire(&crn_newcomers_lock);
-    struct crn_thread *thread = attach();
+    struct crn_thread *thread = attach(made ? *made : NULL);
+    if (made) *made = NULL;
     crn_lock_release(&crn_newcomers_lock);
     return thread;
 }
@@ -179,7 +189,7 @@ struct crn_thread *crn_enter(void) {
     if (CRN_LIKELY(self)) return self;
     crn_start();
     self = cairn_thread.self;
-    if (!self) self = crn_thread_attach();
+    if (!self) self = crn_thread_attach(NULL);
     CAIRN_REQUIRE(self, "out of memory: cannot register a thread");
     return self;
 }
@@ -187,7 +197,7 @@ struct crn_thread *crn_enter(void) {
 cairn_status cairn_thread_register(void) {
     crn_start();
     cairn_section_enter_();
-    bool is_known = cairn_thread.self || crn_thread_attach();
+    bool is_known = cairn_thread.self || crn_thread_attach(NULL);
     cairn_section_leave_();
     return is_known ? CAIRN_OK : CAIRN_ERROR_NO_MEMORY;
 }

@@ -6,6 +6,7 @@
 #include "../test.h"
 #include "object/object.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sys/wait.h>
@@ -105,6 +106,66 @@ static void threads_that_end_young_leave_little(void **state) {
     holder = NULL;
 }
 
+static void *just_end(void *argument) {
+    return argument;
+}
+
+/* As where pthread_create is interposed. */
+static void *note_known(void *is_known) {
+    *(bool *)is_known = crn_self() != NULL;
+    return NULL;
+}
+
+/* What a thread needs its creator has asked for: it is made, or pthread_create says so. */
+static void thread_without_memory_is_not_made(void **state) {
+    (void)state;
+    unsigned refused = 0;
+    bool is_known = false;
+    pthread_t first;
+    assert_int_equal(pthread_create(&first, NULL, note_known, &is_known), 0);
+    assert_int_equal(pthread_join(first, NULL), 0);
+    if (!is_known) skip();
+    for (uint64_t request = 1; request < 200; request++) {
+        /* What is there is used up first. */
+        crn_os_fail_at(1 + request % 5);
+        pthread_t threads[64];
+        int count = 0, result = 0;
+        for (; count < 64 && result == 0; count += result == 0) {
+            result = pthread_create(&threads[count], NULL, just_end, NULL);
+        }
+        crn_os_fail_at(0);
+        assert_true(result == 0 || result == EAGAIN);
+        refused += result == EAGAIN;
+        for (int i = 0; i < count; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_true(refused > 0);
+}
+
+/* Who waits for the world gets it before one that had it last and wants it again. */
+static uint32_t rounds_of_another;
+static void *collect_in_a_loop(void *argument) {
+    while (!__atomic_load_n(&is_over, __ATOMIC_ACQUIRE)) {
+        cairn_collect(CAIRN_COUNT);
+        __atomic_fetch_add(&rounds_of_another, 1, __ATOMIC_RELEASE);
+    }
+    return argument;
+}
+
+static void collections_take_turns(void **state) {
+    (void)state;
+    is_over = rounds_of_another = 0;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, collect_in_a_loop, NULL), 0);
+    while (__atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) < 10) cairn_collect(CAIRN_COUNT);
+    uint32_t before = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE);
+    for (int i = 0; i < 200; i++) cairn_collect(CAIRN_COUNT);
+    uint32_t meanwhile = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) - before;
+    __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    printf("200 collections, %u of another thread meanwhile\n", meanwhile);
+    assert_true(meanwhile < 2000);
+}
+
 static void forked_child_goes_on(void **state) {
     (void)state;
     static Node *kept;
@@ -202,6 +263,8 @@ int main(void) {
         cmocka_unit_test(thread_locals_are_roots),
         cmocka_unit_test(computing_thread_is_stopped_by_signal),
         cmocka_unit_test(threads_that_end_young_leave_little),
+        cmocka_unit_test(thread_without_memory_is_not_made),
+        cmocka_unit_test(collections_take_turns),
         cmocka_unit_test(forked_child_goes_on),
         cmocka_unit_test(thread_that_ends_late_is_not_waited_for),
         cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
