@@ -16,7 +16,7 @@
 #if CAIRN_TSAN_ || CAIRN_ASAN_
 #define FORKS 20
 #else
-#define FORKS 60
+#define FORKS 30
 #endif
 enum { THREADS = 3, ROW = 512 };
 
