@@ -265,7 +265,8 @@ static void *sized(cairn_heap *heap, struct crn_type *type, size_t bytes, size_t
     if (!request.has_own) {
         uint16_t unused = (uint16_t)(request.bin->slot_size - bytes);
         memcpy(object + request.bin->slot_size - 2, &unused, 2);
-        if (CRN_UNLIKELY(crn_checker_watches)) crn_checker_forbid(object + bytes, unused);
+        /* All behind it but these two bytes: looks read them. */
+        if (CRN_UNLIKELY(crn_checker_watches)) crn_checker_forbid(object + bytes, unused - 2u);
         if (CRN_UNLIKELY(crn_verdicts_are_kept())) give_verdicts(type, object, bytes);
     }
     crn_leave();

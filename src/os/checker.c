@@ -6,8 +6,6 @@
  */
 #include "os/checker.h"
 
-#include <string.h>
-
 #if defined(CRN_HAS_VALGRIND)
 #include <valgrind/memcheck.h>
 #else
@@ -58,13 +56,6 @@ void crn_checker_hush_slow(bool is_beginning) {
         VALGRIND_DISABLE_ERROR_REPORTING;
     else
         VALGRIND_ENABLE_ERROR_REPORTING;
-}
-
-void crn_checker_copy(void *to, const void *from, size_t bytes) {
-    crn_checker_hush_slow(true);
-    memcpy(to, from, bytes);
-    crn_checker_hush_slow(false);
-    (void)VALGRIND_MAKE_MEM_DEFINED(to, bytes);
 }
 
 void *crn_checker_written(void *word) {

@@ -33,9 +33,7 @@ CRN_INLINE void crn_checker_hush_end(void) {
     if (CRN_UNLIKELY(crn_checker_is_valgrind)) crn_checker_hush_slow(false);
 }
 
-/* Under valgrind: copies what may be forbidden; and the same word, which now counts as written
- * wherever it came from. */
-void crn_checker_copy(void *to, const void *from, size_t bytes);
+/* Under valgrind: the same word, which now counts as written wherever it came from. */
 void *crn_checker_written(void *word);
 
 /* LeakSanitizer: what a heap refers to is no leak. */

@@ -203,13 +203,14 @@ CRN_INLINE bool is_plain_field(void **field, const struct crn_block **out) {
     uint64_t offset = (uint64_t)((char *)field - block->base);
     uint64_t start = block->slot_size ? start_in(block, offset) : 0, within = offset - start;
     const char *object = block->base + start;
+    if (!is_alive_in(block, object)) return false;
     size_t size = block->type->size;
     if (block->is_sized) {
         if (within + sizeof(void *) > crn_object_used(block, object)) return false;
         within = size == sizeof(void *) ? within % sizeof(void *) : within % (uint32_t)size;
     }
     return within < size && within % sizeof(void *) == 0 &&
-           (block->type->map >> (within / sizeof(void *)) & 1) && is_alive_in(block, object) &&
+           (block->type->map >> (within / sizeof(void *)) & 1) &&
            !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(object)));
 }
 

@@ -118,8 +118,9 @@ CRN_INLINE bool extent_with(const char *address, size_t bytes, struct extent *ex
     if (CRN_UNLIKELY(!block->slot_size)) return own_extent_with(block, address, bytes, extent);
     uint64_t offset = (uint64_t)(address - block->base), start = start_in(block, offset);
     const char *object = block->base + start;
+    if (!is_alive_in(block, object)) return false;
     size_t within = offset - start, used = crn_object_used(block, object);
-    if (within >= used || bytes > used - within || !is_alive_in(block, object)) return false;
+    if (within >= used || bytes > used - within) return false;
     *extent = (struct extent){block, object, used};
     return !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(object)));
 }
