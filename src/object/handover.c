@@ -17,8 +17,7 @@ struct crn_handover {
     struct crn_handover *next, *prev; /* under the lock */
     struct crn_given given;           /* scanned; the argument is cleared when it has been taken */
     void *result;                     /* scanned; written by the thread */
-    struct crn_thread
-        *record;      /* of the thread until it is known, so that it needs no memory then */
+    struct crn_thread *record;        /* the thread's until it is known: it needs no memory then */
     uintptr_t thread; /* as pthread_self; 0 until the thread or its creator says it */
     bool is_over, is_detached, is_named, is_joining;
 };

@@ -215,7 +215,7 @@ void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *v
     if (index >= CRN_SPECIFIC_PIECES) return;
     void ***piece = &self->specifics[index];
     if (!*piece) {
-        if (!value) return;
+        if (!crn_space_holds(value)) return; /* as our own is, which asks for no memory */
         *piece = crn_meta_alloc(CRN_SPECIFIC_PER_PIECE * sizeof(void *));
         CAIRN_REQUIRE(*piece, "out of memory: cannot keep a thread-specific value");
     }

@@ -387,7 +387,6 @@ void crn_check_plain_store(const void *low, size_t bytes, const struct crn_call 
 
 /* Who fills a buffer comes back to it, and who reads a text piece by piece too. What was written to
  * last is remembered if it has no references. */
-
 static CRN_NOINLINE void check_write(const char *to, size_t bytes, const struct crn_call *call) {
     uint64_t deaths = deaths_before_look();
     struct extent extent;
