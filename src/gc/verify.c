@@ -13,13 +13,28 @@
 
 #include <string.h>
 
-static uint16_t **tallies; /* per segment of the default numbering: address >> 22 */
+/* What was found of the objects of one segment. */
+struct tally {
+    uint16_t counts[CRN_TABLE_BYTES];
+    struct tally *next;
+};
+static struct tally **tallies; /* by address >> CRN_SEGMENT_SHIFT */
+static struct tally *first_tally;
+
+static void *map_or_end(size_t bytes) {
+    void *mapped = crn_os_map(bytes);
+    CAIRN_REQUIRE(mapped, "out of memory while verifying counts");
+    return mapped;
+}
 
 static uint16_t *tally_of(const void *object) {
-    size_t segment = (uintptr_t)object >> CRN_SEGMENT_SHIFT;
-    if (!tallies[segment]) tallies[segment] = crn_os_map(CRN_TABLE_BYTES * sizeof(uint16_t));
-    CAIRN_REQUIRE(tallies[segment], "out of memory while verifying counts");
-    return tallies[segment] + (((uintptr_t)object & (CRN_SEGMENT_BYTES - 1)) >> CRN_GRANULE_SHIFT);
+    struct tally **tally = &tallies[(uintptr_t)object >> CRN_SEGMENT_SHIFT];
+    if (!*tally) {
+        *tally = map_or_end(sizeof(**tally));
+        (*tally)->next = first_tally;
+        first_tally = *tally;
+    }
+    return (*tally)->counts + (((uintptr_t)object & (CRN_SEGMENT_BYTES - 1)) >> CRN_GRANULE_SHIFT);
 }
 
 /* Where objects start, and only there, the counts are not zero. */
@@ -73,8 +88,7 @@ static void add_held_by_page(void *object) {
 
 void crn_verify(void) {
     size_t bytes = ((size_t)1 << (CRN_ADDRESS_BITS - CRN_SEGMENT_SHIFT)) * sizeof(*tallies);
-    tallies = crn_os_map(bytes);
-    CAIRN_REQUIRE(tallies, "out of memory while verifying counts");
+    tallies = map_or_end(bytes);
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, tally_block, NULL);
     }
@@ -89,11 +103,10 @@ void crn_verify(void) {
     crn_untyped_each_held(add_held_by_page);
     for (cairn_heap *heap = crn_heaps; heap; heap = heap->next) {
         crn_heap_each_block(&heap->core, compare_block, NULL);
-        for (size_t i = 0; i < heap->core.region.segment_count; i++) {
-            uint16_t **tally =
-                &tallies[((uintptr_t)heap->core.region.base >> CRN_SEGMENT_SHIFT) + i];
-            if (*tally) crn_os_release(*tally, CRN_TABLE_BYTES * sizeof(uint16_t));
-        }
+    }
+    for (struct tally *tally; (tally = first_tally) != NULL;) {
+        first_tally = tally->next;
+        crn_os_release(tally, sizeof(*tally));
     }
     crn_os_release(tallies, bytes);
 }
