@@ -15,15 +15,15 @@
 
 void crn_heap_unlink(cairn_heap *heap);
 
-/* A thread that collects in a loop would have the world again before one that stood still for it
- * has woken: who had it last lets others go first that wait. Not for ever, for one of them may be
- * below a signal's handler that waits itself. */
+/* A thread that collects in a loop would have the world again before one has woken that stood still
+ * for it, or that waits to collect or to become known: who had it last lets those go first. Not for
+ * ever, for one of them may be below a signal's handler that waits itself. */
 enum { LETS_PASS = 1000 };
 
 static bool take_unless_others_wait(unsigned tries) {
     const struct cairn_thread *last = __atomic_load_n(&crn_gc.last_holder, __ATOMIC_RELAXED);
     bool lets_pass = last == &cairn_thread && tries < LETS_PASS &&
-                     __atomic_load_n(&crn_gc.world_waiters, __ATOMIC_RELAXED) > 1;
+                     __atomic_load_n(&crn_waiters, __ATOMIC_RELAXED) > 1; /* this one, too */
     return !lets_pass && crn_lock_try(&crn_gc.world);
 }
 
@@ -32,12 +32,12 @@ static bool take_unless_others_wait(unsigned tries) {
 void crn_world_take(void) {
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    __atomic_fetch_add(&crn_gc.world_waiters, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
     for (unsigned tries = 0; !take_unless_others_wait(tries); tries++) {
         crn_stop_if_asked();
         sched_yield();
     }
-    __atomic_fetch_sub(&crn_gc.world_waiters, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&crn_waiters, 1, __ATOMIC_RELAXED);
     __atomic_store_n(&crn_gc.last_holder, &cairn_thread, __ATOMIC_RELAXED);
     crn_gc.cancel_state = cancel_state;
     if (crn_self()) crn_self()->holds_world = true; /* a stranger may fork */

@@ -75,7 +75,6 @@ extern struct crn_team crn_team;
 struct crn_gc {
     struct crn_lock world;
     const struct cairn_thread *last_holder; /* of `world`; atomic; compared only */
-    uint32_t world_waiters;                 /* atomic */
     int cancel_state;                       /* of the thread that holds `world`, as it was before */
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see death.c */

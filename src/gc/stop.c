@@ -63,6 +63,16 @@ void crn_thread_stands_at(struct crn_thread *self, char *low, const void *contex
     if (was_on_stack) self->interrupted_at = interrupted - 128;
 }
 
+/* Who would stop the world again at once lets those go on first that wait here. */
+static void await_start(void) {
+    if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE))) return;
+    __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
+        crn_futex_wait(&cairn_runtime.stop, 1);
+    }
+    __atomic_fetch_sub(&crn_waiters, 1, __ATOMIC_RELAXED);
+}
+
 /* The callee-saved registers lie in this frame, the caller's frames above it. */
 static CRN_NOINLINE void stand_still(struct crn_thread *self, const void *context) {
     __builtin_unwind_init();
@@ -72,9 +82,7 @@ static CRN_NOINLINE void stand_still(struct crn_thread *self, const void *contex
         answer();
         /* Not from a handler on another stack: those are small. */
         if (!self->alternate_high) crn_team_volunteer(self);
-        while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
-            crn_futex_wait(&cairn_runtime.stop, 1);
-        }
+        await_start();
         __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
     } while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST));
 }
@@ -279,9 +287,7 @@ static void end_wait(struct crn_thread *self) {
     if (!self->blocking_depth || --self->blocking_depth) return;
     cairn_section_enter_();
     for (;;) {
-        while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
-            crn_futex_wait(&cairn_runtime.stop, 1);
-        }
+        await_start();
         __atomic_store_n(&self->state, CRN_THREAD_RUNNING, __ATOMIC_SEQ_CST);
         if (!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST)) break;
         __atomic_store_n(&self->state, CRN_THREAD_BLOCKED, __ATOMIC_SEQ_CST);

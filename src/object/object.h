@@ -128,6 +128,7 @@ struct crn_thread {
 _Static_assert(offsetof(struct crn_thread, interrupted_at) <= 128, "what every epoch looks at");
 extern struct crn_thread *crn_threads;
 extern struct crn_lock crn_threads_lock;
+extern uint32_t crn_waiters; /* for the end of a stop, or for a lock that it takes; atomic */
 
 CRN_INLINE struct crn_thread *crn_self(void) {
     return cairn_thread.self;

@@ -30,6 +30,7 @@ struct cairn_runtime cairn_runtime = {
 
 struct crn_thread *crn_threads;
 struct crn_lock crn_threads_lock, crn_newcomers_lock;
+uint32_t crn_waiters;
 uint32_t crn_gate;
 static pthread_key_t exit_key;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
@@ -156,6 +157,13 @@ static bool settle_in(struct crn_thread *thread) {
     return pthread_setspecific(exit_key, thread) == 0;
 }
 
+/* A stop holds it throughout; whoever makes one after another looks whether somebody waits. */
+static void lock_threads(void) {
+    __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
+    crn_lock_acquire(&crn_threads_lock);
+    __atomic_fetch_sub(&crn_waiters, 1, __ATOMIC_RELAXED);
+}
+
 static struct crn_thread *attach(struct crn_thread *thread) {
     pthread_once(&exit_key_once, make_exit_key);
     if (!thread) thread = crn_thread_make();
@@ -166,7 +174,7 @@ static struct crn_thread *attach(struct crn_thread *thread) {
     }
     crn_cache_of(thread, crn_default_heap);
     cairn_thread.self = thread;
-    crn_lock_acquire(&crn_threads_lock);
+    lock_threads();
     thread->next = crn_threads;
     crn_threads = thread;
     crn_lock_release(&crn_threads_lock);
@@ -226,7 +234,7 @@ void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *v
 void crn_thread_forget_specific(size_t key) {
     size_t index = key / CRN_SPECIFIC_PER_PIECE;
     if (index >= CRN_SPECIFIC_PIECES) return;
-    crn_lock_acquire(&crn_threads_lock);
+    lock_threads();
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         void **piece = thread->specifics[index];
         if (piece) piece[key % CRN_SPECIFIC_PER_PIECE] = NULL;
@@ -246,6 +254,7 @@ void crn_thread_abandon(struct crn_thread *thread) {
 
 /* In a forked child only this thread is left. */
 void crn_thread_forget_others(void) {
+    crn_waiters = 0;
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         if (__atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == CRN_THREAD_GONE) continue;
         if (thread == cairn_thread.self) {

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,6 +167,26 @@ static void collections_take_turns(void **state) {
     assert_true(meanwhile < 2000);
 }
 
+/* Nor do threads that begin and end stand still for ever. */
+enum { NEW_THREADS = 50 };
+static void collections_let_threads_begin(void **state) {
+    (void)state;
+    is_over = rounds_of_another = 0;
+    pthread_t collector, thread;
+    assert_int_equal(pthread_create(&collector, NULL, collect_in_a_loop, NULL), 0);
+    while (__atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) < 10) sched_yield();
+    uint32_t before = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE);
+    for (int i = 0; i < NEW_THREADS; i++) {
+        assert_int_equal(pthread_create(&thread, NULL, just_end, NULL), 0);
+        pthread_join(thread, NULL);
+    }
+    uint32_t meanwhile = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) - before;
+    __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
+    pthread_join(collector, NULL);
+    printf("%d threads, %u collections of another meanwhile\n", NEW_THREADS, meanwhile);
+    assert_true(meanwhile < NEW_THREADS * 80); /* 200 to 400 for each if nobody lets them pass */
+}
+
 static void forked_child_goes_on(void **state) {
     (void)state;
     static Node *kept;
@@ -267,6 +288,7 @@ int main(void) {
         cmocka_unit_test(threads_that_end_young_leave_little),
         cmocka_unit_test(thread_without_memory_is_not_made),
         cmocka_unit_test(collections_take_turns),
+        cmocka_unit_test(collections_let_threads_begin),
         cmocka_unit_test(forked_child_goes_on),
         cmocka_unit_test(thread_that_ends_late_is_not_waited_for),
         cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
