@@ -103,7 +103,7 @@ struct cairn_type {
     const struct cairn_field *fields;
     cairn_type_options options;
     struct crn_type *known;  /* atomic; what the collector made of it */
-    uint64_t first_verdicts; /* of a new object's first 64 bytes; written before known */
+    uint32_t first_verdicts; /* of a new object's first 64 bytes; written before known */
 };
 
 CAIRN_API extern cairn_type cairn_type_reference_[1]; /* of cairn_new_array(NodeRef, n) */
@@ -261,16 +261,15 @@ CAIRN_API void cairn_check_store_(void **field, void *value, const char *file, c
 /* Most of what is looked at has been before, and has a verdict. */
 CAIRN_INLINE_ void *cairn_look_at_value_(void *value, const char *file, const char *function,
                                          int line) {
-    if (CAIRN_LIKELY_(cairn_has_verdict_(value, CAIRN_VERDICT_START_)) || !value) return value;
+    if (CAIRN_LIKELY_(cairn_is_known_start_(value)) || !value) return value;
     return cairn_check_value_(value, file, function, line);
 }
 CAIRN_INLINE_ void cairn_look_at_store_(void **field, void *value, const char *file,
                                         const char *function, int line) {
     uintptr_t apart = (uintptr_t)field ^ (uintptr_t)value;
     uintptr_t heap_bits = __atomic_load_n(&cairn_runtime.heap_bits, __ATOMIC_RELAXED);
-    bool is_target_good =
-        !value || (cairn_has_verdict_(value, CAIRN_VERDICT_START_) && !(apart & heap_bits));
-    if (CAIRN_LIKELY_(cairn_has_verdict_(field, CAIRN_VERDICT_FIELD_) && is_target_good)) return;
+    bool is_target_good = !value || (cairn_is_known_start_(value) && !(apart & heap_bits));
+    if (CAIRN_LIKELY_(cairn_is_known_field_(field) && is_target_good)) return;
     cairn_check_store_(field, value, file, function, line);
 }
 CAIRN_API void *cairn_check_index_(const void *array, size_t index, size_t element_bytes,

@@ -56,7 +56,7 @@
 extern "C" {
 #endif
 
-#define CAIRN_RUNTIME_VERSION 3u
+#define CAIRN_RUNTIME_VERSION 4u
 
 /* Bytes behind each object that belong to nobody, in programs with instrumented files; and what the
  * descriptors of those files say in their number of fields: they allocate with that room. */
@@ -90,9 +90,9 @@ struct cairn_runtime {
     uintptr_t log_mask; /* which address bits choose a log byte; all of them where space allows */
     unsigned char *log_bits; /* one bit per 8 bytes of address space; set: log the next store */
     uintptr_t heap_low, heap_high; /* atomic; of all heaps */
-    /* What checked files have found out, a byte for every 8 bytes of address space: see
-     * cairn_has_verdict_. `unjudged` are the address bits that a value with a verdict has not set;
-     * all of them until there are verdicts. Atomic, and written after `verdicts`. */
+    /* What checked files have found out, a byte for every 16 bytes of address space: see
+     * cairn_verdict_. `unjudged` are the address bits that what has a verdict has not set; all of
+     * them until there are verdicts. Atomic, and written after `verdicts`. */
     unsigned char *verdicts;
     uintptr_t unjudged;
     /* Atomic; address bits in which two addresses of one heap are alike: none where there is but
@@ -142,14 +142,20 @@ CAIRN_API void cairn_access_(const void *address, size_t bytes, bool is_store, c
 CAIRN_API void cairn_write_range_(const void *address, size_t bytes, const void *code,
                                   const char *frame);
 
-/* Verdicts: that an object starts here and lives, and that a declared reference field of a living
- * object is here. No verdict, zero, means nothing. */
-enum { CAIRN_VERDICT_START_ = 1, CAIRN_VERDICT_FIELD_ = 2 };
-CAIRN_INLINE_ bool cairn_has_verdict_(const void *address, int verdict) {
+/* Verdicts on 16 bytes: that an object starts here and lives, and that the first or the second word
+ * is a declared reference field of a living object. No verdict, zero, means nothing. */
+enum { CAIRN_VERDICT_START_ = 1, CAIRN_VERDICT_FIELD_ = 2, CAIRN_VERDICT_SECOND_FIELD_ = 4 };
+CAIRN_INLINE_ unsigned cairn_verdict_(uintptr_t place) {
+    if (CAIRN_UNLIKELY_(place & __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE)))
+        return 0;
+    return __atomic_load_n(cairn_runtime.verdicts + (place >> 4), __ATOMIC_RELAXED);
+}
+CAIRN_INLINE_ bool cairn_is_known_start_(const void *address) {
+    return (cairn_verdict_((uintptr_t)address) & CAIRN_VERDICT_START_) != 0;
+}
+CAIRN_INLINE_ bool cairn_is_known_field_(const void *address) {
     uintptr_t a = (uintptr_t)address;
-    if (CAIRN_UNLIKELY_(a & __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE)))
-        return false;
-    return (__atomic_load_n(cairn_runtime.verdicts + (a >> 3), __ATOMIC_RELAXED) & verdict) != 0;
+    return (cairn_verdict_(a & ~(uintptr_t)8) >> (a >> 3 & 1) & CAIRN_VERDICT_FIELD_) != 0;
 }
 
 /* Behind a section: a stop that came within it happens now. */

@@ -135,17 +135,17 @@ static void check_verdicts(struct crn_block *block, void *context) {
     size_t step = crn_object_bytes(block);
     if (crn_segment_kind(block) != CRN_SEGMENT_BLOCKY) return;
     for (char *word = block->base; word < block->end; word += sizeof(void *)) {
-        uint8_t verdict = *crn_verdict_of(word);
-        if (!verdict) continue;
+        bool is_start = cairn_is_known_start_(word), is_field = cairn_is_known_field_(word);
+        if (!is_start && !is_field) continue;
         char *object = word - (size_t)(word - block->base) % step;
         bool is_alive = *crn_count_of(object) || crn_is_young(block, object);
         bool is_deleted = crn_bit_get(crn_deleted_bit(object));
-        bool is_true = is_alive && !is_deleted &&
-                       (word == object || !(verdict & CAIRN_VERDICT_START_)) &&
-                       (!(verdict & CAIRN_VERDICT_FIELD_) || block->content == CRN_UNTYPED ||
+        bool is_true = is_alive && !is_deleted && (word == object || !is_start) &&
+                       (!is_field || block->content == CRN_UNTYPED ||
                         crn_is_declared_field(block, (void **)(void *)word));
-        CAIRN_REQUIRE(is_true, "audit: a false verdict %u at offset %zu of a %s at %p", verdict,
-                      (size_t)(word - object), block->type->name, (void *)object);
+        CAIRN_REQUIRE(is_true, "audit: a false verdict, %s, at offset %zu of a %s at %p",
+                      is_start ? "start" : "field", (size_t)(word - object), block->type->name,
+                      (void *)object);
     }
 }
 

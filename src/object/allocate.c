@@ -225,20 +225,24 @@ void *cairn_make_(cairn_heap *heap, cairn_type *type, const void *initial) {
 enum { JUDGED_WORDS_MAX = 512 };
 static CRN_NOINLINE void give_verdicts(const struct crn_type *type, const char *object,
                                        size_t bytes) {
-    uint8_t *verdicts = crn_verdict_of(object);
     size_t words = bytes / sizeof(void *);
     bool has_fields = type->content == CRN_EXACT && type->is_mapped && !type->has_flex;
     if (has_fields && type->size == sizeof(void *) && words <= JUDGED_WORDS_MAX) {
-        memset(verdicts, CAIRN_VERDICT_FIELD_, words);
+        uint8_t both = CAIRN_VERDICT_FIELD_ | CAIRN_VERDICT_SECOND_FIELD_;
+        memset(crn_verdict_of(object), both, words / 2);
+        if (words % 2)
+            *crn_verdict_of(object + (words - 1) * sizeof(void *)) = CAIRN_VERDICT_FIELD_;
     } else if (has_fields && words <= JUDGED_WORDS_MAX) {
         uint64_t map = type->map;
         for (size_t element = 0; element < words; element += type->word_count) {
             for (uint64_t left = map; left; left &= left - 1) {
-                verdicts[element + (size_t)__builtin_ctzll(left)] = CAIRN_VERDICT_FIELD_;
+                const char *field =
+                    object + (element + (size_t)__builtin_ctzll(left)) * sizeof(void *);
+                *crn_verdict_of(field) |= crn_field_verdict(field);
             }
         }
     }
-    verdicts[0] |= CAIRN_VERDICT_START_;
+    *crn_verdict_of(object) |= CAIRN_VERDICT_START_;
 }
 
 /* ---- Sized objects

@@ -209,13 +209,14 @@ static void discard(struct crn_type *type) {
     crn_meta_free(type, sizeof(*type));
 }
 
-/* One verdict for each of the first eight words. */
-static uint64_t first_verdicts(const struct crn_type *type) {
-    uint8_t verdicts[sizeof(uint64_t)] = {CAIRN_VERDICT_START_};
-    for (size_t word = 0; word < sizeof(verdicts) && word < type->word_count; word++) {
-        if (crn_is_reference_word(type, word)) verdicts[word] |= CAIRN_VERDICT_FIELD_;
+/* Those of the first eight words, two to a byte. */
+static uint32_t first_verdicts(const struct crn_type *type) {
+    uint8_t verdicts[sizeof(uint32_t)] = {CAIRN_VERDICT_START_};
+    for (size_t word = 0; word < 2 * sizeof(verdicts) && word < type->word_count; word++) {
+        uint8_t verdict = word % 2 ? CAIRN_VERDICT_SECOND_FIELD_ : CAIRN_VERDICT_FIELD_;
+        if (crn_is_reference_word(type, word)) verdicts[word / 2] |= verdict;
     }
-    uint64_t row;
+    uint32_t row;
     memcpy(&row, verdicts, sizeof(row));
     return row;
 }

@@ -218,8 +218,8 @@ static void remember_field(void **field) {
     if (CRN_UNLIKELY(!crn_verdicts_are_kept()) && !open_verdicts()) return;
     const struct crn_block *block;
     cairn_section_enter_();
-    give(field, CAIRN_VERDICT_FIELD_);
-    if (!is_plain_field(field, &block)) crn_verdicts_forget(field, sizeof(*field));
+    give(field, crn_field_verdict(field));
+    if (!is_plain_field(field, &block)) crn_verdicts_forget(field, CRN_GRANULE);
     cairn_section_leave_();
 }
 
@@ -401,7 +401,7 @@ static CRN_NOINLINE void check_write(const char *to, size_t bytes, const struct 
 
 /* From the start of a slot's object, whose verdict has said all but where it ends. */
 CRN_INLINE const struct crn_block *block_from_start(const char *from, size_t bytes) {
-    if (!cairn_has_verdict_(from, CAIRN_VERDICT_START_)) return NULL;
+    if (!cairn_is_known_start_(from)) return NULL;
     const struct crn_block *block = crn_block_in_table(from);
     return block->slot_size && bytes <= crn_object_used(block, from) ? block : NULL;
 }

@@ -343,7 +343,7 @@ void crn_segments_release(struct crn_region *region, char *segment, size_t count
     crn_os_decommit(segment, bytes);
     crn_os_set_dumped(segment, bytes, false);
     each_shadow(segment, bytes, crn_os_purge);
-    if (crn_verdicts_are_kept()) crn_os_purge(crn_verdict_of(segment), bytes >> 3);
+    if (crn_verdicts_are_kept()) crn_os_purge(crn_verdict_of(segment), bytes >> CRN_GRANULE_SHIFT);
     if (region->sites) {
         crn_os_purge(region->sites + (first << (CRN_SEGMENT_SHIFT - CRN_GRANULE_SHIFT)),
                      bytes / CRN_GRANULE * sizeof(uint32_t));

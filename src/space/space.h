@@ -162,10 +162,15 @@ CRN_INLINE bool crn_verdicts_are_kept(void) {
 
 /* Of an address in a heap, while they are kept. */
 CRN_INLINE uint8_t *crn_verdict_of(const void *address) {
-    return cairn_runtime.verdicts + ((uintptr_t)address >> 3);
+    return cairn_runtime.verdicts + ((uintptr_t)address >> CRN_GRANULE_SHIFT);
 }
 
-/* What was there is dead, or deleted: said where that cannot be undone. */
+CRN_INLINE uint8_t crn_field_verdict(const void *field) {
+    bool is_second = (uintptr_t)field & sizeof(void *);
+    return is_second ? CAIRN_VERDICT_SECOND_FIELD_ : CAIRN_VERDICT_FIELD_;
+}
+
+/* What was there is dead, or deleted: said where that cannot be undone. Whole granules. */
 void crn_verdicts_forget_slow(const void *low, size_t bytes);
 CRN_INLINE void crn_verdicts_forget(const void *low, size_t bytes) {
     if (CRN_UNLIKELY(crn_verdicts_are_kept())) crn_verdicts_forget_slow(low, bytes);

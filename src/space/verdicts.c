@@ -2,12 +2,11 @@
  *
  * Verdicts: what checked files have found out about addresses, so that a second look is one load.
  *
- * A byte for every 8 bytes of address space: an object starts here and lives, a declared reference
- * field of a living object is here. A verdict is given by who has looked (checked.c) or has just
- * allocated (cairn_born_), and taken back when it may no longer hold: at deletion, at death by
- * count or trace, at an epoch from what was allocated since the one before and has no count, and
- * when a segment is freed. None is needed: whoever finds none
- * looks.
+ * A byte for every 16 bytes of address space: an object starts here and lives, the first or the
+ * second word is a declared reference field of a living object. A verdict is given by who has
+ * looked (checked.c) or has just allocated (cairn_born_), and taken back when it may no longer
+ * hold: at deletion, at death by count or trace, at an epoch from what was allocated since the one
+ * before and has no count, and when a segment is freed. None is needed: whoever finds none looks.
  *
  * The argument. Who gives one by looking first gives it, then looks (again), with a full fence
  * between, and takes it back if it is not so; who ends an object first writes what a look sees
@@ -29,7 +28,7 @@ static bool
 
 static void open_locked(void) {
     bool is_short = CAIRN_TSAN_ || CAIRN_ASAN_ || crn_os_address_limit() != SIZE_MAX;
-    size_t bytes = (size_t)1 << (CRN_ADDRESS_BITS - 3);
+    size_t bytes = (size_t)1 << (CRN_ADDRESS_BITS - CRN_GRANULE_SHIFT);
     uint8_t *verdicts = is_short ? NULL : crn_os_map_room(bytes);
     if (!verdicts) {
         __atomic_store_n(&are_none, true, __ATOMIC_RELAXED);
@@ -38,7 +37,7 @@ static void open_locked(void) {
     cairn_runtime.verdicts = verdicts;
     crn_space.notes_ends = true;
     /* Release: who finds addresses judged finds the verdicts. */
-    uintptr_t unjudged = ~(((uintptr_t)1 << CRN_ADDRESS_BITS) - 1) | 7;
+    uintptr_t unjudged = ~(((uintptr_t)1 << CRN_ADDRESS_BITS) - 1) | (CRN_GRANULE - 1);
     __atomic_store_n(&cairn_runtime.unjudged, unjudged, __ATOMIC_RELEASE);
 }
 
@@ -54,5 +53,5 @@ bool crn_verdicts_are_wanting(void) {
 
 void crn_verdicts_forget_slow(const void *low, size_t bytes) {
     CRN_FENCE();
-    memset(crn_verdict_of(low), 0, bytes >> 3);
+    memset(crn_verdict_of(low), 0, bytes >> CRN_GRANULE_SHIFT);
 }

@@ -27,8 +27,10 @@ rm -rf "$work"
 mkdir -p "$work" || exit 2
 
 run install cmake --install "$build" --prefix "$prefix"
-library=$(find "$prefix" -name 'libcairn.so.0')
-[ -n "$library" ] || failed "libcairn.so.0 is not installed"
+version=$(sed -n 's/^#define CAIRN_RUNTIME_VERSION \([0-9]*\)u$/\1/p' "$prefix/include/cairn/runtime.h")
+[ -n "$version" ] || failed "no CAIRN_RUNTIME_VERSION"
+library=$(find "$prefix" -name "libcairn.so.$version")
+[ -n "$library" ] || failed "libcairn.so.$version is not installed"
 libraries=$(dirname "$library")
 export LD_LIBRARY_PATH=$libraries PKG_CONFIG_PATH=$libraries/pkgconfig
 diff <(cd "$source/include" && find . -name '*.h' | sort) \
@@ -36,7 +38,7 @@ diff <(cd "$source/include" && find . -name '*.h' | sort) \
 
 # ---- What the shared library shows and wants
 readelf -d "$library" >"$work/dynamic.txt"
-grep -q 'SONAME.*\[libcairn\.so\.0\]' "$work/dynamic.txt" || failed "soname"
+grep -q "SONAME.*\[libcairn\.so\.$version\]" "$work/dynamic.txt" || failed "soname"
 needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' "$work/dynamic.txt" | grep -v '^libc\.so\.6$')
 [ -z "$needed" ] || failed "needs more than libc: $needed"
 libc=$(ldd "$library" | sed -n 's/.*=> \(.*libc\.so\.6\) .*/\1/p')
