@@ -60,10 +60,10 @@ cairn_in_gdb() { # what, safe path, scripts folder, program
     grep -q '^heap default: ' "$work/gdb.txt" || { cat "$work/gdb.txt"; failed "$1: gdb has no cairn heap"; }
 }
 
-# ---- CMake
+# ---- CMake. What is embedded is built as it comes, without optimisation: that is looked at elsewhere.
 for way in $ways; do
     run "$way" cmake -S "$consumer" -B "$work/$way" -DWAY=$way -DCMAKE_C_COMPILER="$cc" \
-        -DCMAKE_PREFIX_PATH="$prefix" -DCAIRN_SOURCE="$source" -DCMAKE_BUILD_TYPE=Release
+        -DCMAKE_PREFIX_PATH="$prefix" -DCAIRN_SOURCE="$source"
     case $way in
     package) kinds="cairn cairn_static" ;;
     subdirectory) kinds=cairn ;;
@@ -104,7 +104,7 @@ done
 # ---- A program without a dynamic linker
 if [ "$ways" != package ]; then
     run "static" cmake -S "$source" -B "$work/plain" -DCAIRN_BUILD_TESTS=OFF -DCAIRN_BUILD_EXAMPLES=OFF \
-        -DCAIRN_INTERPOSE=OFF -DCMAKE_C_COMPILER="$cc" -DCMAKE_BUILD_TYPE=Release \
+        -DCAIRN_INTERPOSE=OFF -DCMAKE_C_COMPILER="$cc" \
         -DCMAKE_INSTALL_PREFIX="$work/plain-prefix"
     run "static" cmake --build "$work/plain" --target install -j2
     pc=$(dirname "$(find "$work/plain-prefix" -name cairn.pc)")
