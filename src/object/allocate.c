@@ -8,6 +8,7 @@
  * What a program calls says where it returns to (`caller`): there begins the stack that is noted
  * for the object, if stacks are, behind the last section.
  */
+#include "heap/alive.h"
 #include "heap/guard.h"
 #include "object/births.h"
 #include "object/object.h"
@@ -346,14 +347,20 @@ void *cairn_alloc_bytes_aligned_(cairn_heap *heap, size_t bytes, size_t align) {
     return sized_for(heap, &crn_type_bytes, bytes, align, __builtin_return_address(0));
 }
 
-static size_t length_of(const void *array, struct crn_block **block, const char *caller) {
+static CRN_NOINLINE void look_again(const void *array, struct crn_block **block,
+                                    const char *caller) {
     crn_enter();
     char *object = crn_object_of(array, block);
     crn_leave();
     CAIRN_REQUIRE(object && object == (const char *)array, "%s: %p is %s", caller, array,
                   crn_why_no_object(array));
+}
+
+/* The caller has the array, so it and its block stay what they are. */
+CRN_INLINE size_t length_of(const void *array, struct crn_block **block, const char *caller) {
+    if (CRN_UNLIKELY(!crn_starts_here(array, block))) look_again(array, block, caller);
     if (!(*block)->is_sized) return 1;
-    size_t used = crn_object_used(*block, object);
+    size_t used = crn_object_used(*block, array);
     const struct crn_type *type = (*block)->type;
     if (type->has_flex) return (used - type->flex_offset) / sizeof(void *);
     return used / type->size;

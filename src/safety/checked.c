@@ -72,7 +72,7 @@ static CRN_NOINLINE bool open_verdicts(void) {
 
 static void remember_start(const char *object) {
     if (CRN_UNLIKELY(!crn_verdicts_are_kept()) && !open_verdicts()) return;
-    const struct crn_block *block;
+    struct crn_block *block;
     cairn_section_enter_();
     give(object, CAIRN_VERDICT_START_);
     if (!is_plainly_good(object, &block)) crn_verdicts_forget(object, CRN_GRANULE);
@@ -94,7 +94,7 @@ static CRN_NOINLINE void check_value(void *value, const struct crn_call *call) {
 }
 
 void *cairn_check_value_(void *value, const char *file, const char *function, int line) {
-    const struct crn_block *block;
+    struct crn_block *block;
     if (!value) return NULL;
     if (CRN_LIKELY(is_plainly_good(value, &block))) {
         remember_start(value);
@@ -124,7 +124,7 @@ static void report_type(const char *object, const struct crn_block *block, const
 void *cairn_check_type_(void *value, cairn_type *type, const char *file, const char *function,
                         int line) {
     if (!value) return NULL;
-    const struct crn_block *block;
+    struct crn_block *block;
     bool is_good = is_plainly_good(value, &block);
     if (CRN_LIKELY(is_good && block->type == __atomic_load_n(&type->known, __ATOMIC_ACQUIRE))) {
         return value;
@@ -198,12 +198,12 @@ static void report_bounds(const char *verb, const struct look *look, const void 
 
 /* A declared field of a living object of a type whose fields a map has. */
 CRN_INLINE bool is_plain_field(void **field, const struct crn_block **out) {
-    const struct crn_block *block = *out = block_around(field);
+    const struct crn_block *block = *out = crn_block_around(field);
     if (!block || block->content != CRN_EXACT || !block->type->is_mapped) return false;
     uint64_t offset = (uint64_t)((char *)field - block->base);
-    uint64_t start = block->slot_size ? start_in(block, offset) : 0, within = offset - start;
+    uint64_t start = block->slot_size ? crn_start_in(block, offset) : 0, within = offset - start;
     const char *object = block->base + start;
-    if (!is_alive_in(block, object)) return false;
+    if (!crn_is_alive_in(block, object)) return false;
     size_t size = block->type->size;
     if (block->is_sized) {
         if (within + sizeof(void *) > crn_object_used(block, object)) return false;
@@ -255,7 +255,8 @@ static CRN_NOINLINE void check_store(void **field, void *value, const struct crn
 
 void cairn_check_store_(void **field, void *value, const char *file, const char *function,
                         int line) {
-    const struct crn_block *owner, *target;
+    const struct crn_block *owner;
+    struct crn_block *target;
     bool is_field = is_plain_field(field, &owner);
     bool is_good =
         is_field && (!value || (is_plainly_good(value, &target) && owner->heap == target->heap));

@@ -8,6 +8,7 @@
 #ifndef CRN_LOOK_H
 #define CRN_LOOK_H
 
+#include "heap/alive.h"
 #include "safety/safety.h"
 
 enum verdict { GOOD, OUTSIDE, DELETED, NO_OBJECT };
@@ -41,52 +42,9 @@ CRN_INLINE bool is_within(const struct look *look, const void *low, size_t bytes
     return offset <= used && bytes <= used - offset;
 }
 
-/* Most values are in a block of slots, and most of what is asked is in its descriptor's first line.
- * What does not fit here is looked at again at leisure: an object that a stop has promoted between
- * two looks, too. */
-
-/* ThreadSanitizer knows no fences: what goes on meanwhile is not for it to see. */
-#if CAIRN_TSAN_
-#define LOOKS_ON __attribute__((unused)) static CRN_NO_SANITIZE CRN_NOINLINE
-#else
-#define LOOKS_ON CRN_INLINE
-#endif
-
-/* A young object's count is zero, and its slot between the record's beginning and its end, which is
- * the cursor's as long as one is in the block (heap.c, is_young_now: here a cursor that moves
- * meanwhile makes no second try). */
-LOOKS_ON bool is_alive_in(const struct crn_block *block, const char *slot) {
-    if (__atomic_load_n(crn_count_of(slot), __ATOMIC_RELAXED) != 0) return true;
-    const struct cairn_cursor *cursor = __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
-    CRN_FENCE();
-    const char *end = cursor ? __atomic_load_n(&cursor->next, __ATOMIC_RELAXED)
-                             : __atomic_load_n(&block->young_end, __ATOMIC_RELAXED);
-    CRN_FENCE();
-    return slot < end && slot >= __atomic_load_n(&block->young_begin, __ATOMIC_RELAXED) &&
-           cursor == __atomic_load_n(&block->cursor, __ATOMIC_RELAXED);
-}
-
-/* The block in use that an address lies in, of slots or of one object of at most two megabytes;
- * else NULL. */
-CRN_INLINE const struct crn_block *block_around(const void *address) {
-    if (!crn_space_holds(address)) return NULL;
-    if (crn_space.segment_kinds[(uintptr_t)address >> CRN_SEGMENT_SHIFT] != CRN_SEGMENT_BLOCKY) {
-        return NULL;
-    }
-    const struct crn_block *block = crn_block_in_table(address);
-    if (CRN_LIKELY(block->slot_size)) return block;
-    uint8_t state = __atomic_load_n(&block->state, __ATOMIC_RELAXED);
-    if (state == CRN_BLOCK_FREE) return NULL;
-    return state == CRN_BLOCK_BODY ? block - block->body_of : block;
-}
-
 /* What is deleted and waits has an extra. */
 CRN_INLINE bool may_be_deleted(const struct crn_block *block) {
     return __atomic_load_n(&block->has_extras, __ATOMIC_RELAXED);
-}
-
-CRN_INLINE uint64_t start_in(const struct crn_block *block, uint64_t offset) {
-    return ((offset * block->reciprocal) >> 32) * block->slot_size;
 }
 
 struct extent {
@@ -102,7 +60,7 @@ CRN_INLINE bool own_extent_with(const struct crn_block *block, const char *addre
     if (state == CRN_BLOCK_FREE) return false;
     if (state == CRN_BLOCK_BODY) block -= block->body_of;
     size_t offset = (size_t)(address - block->base), used = block->used_bytes;
-    bool is_inside = offset < used && bytes <= used - offset && is_alive_in(block, block->base);
+    bool is_inside = offset < used && bytes <= used - offset && crn_is_alive_in(block, block->base);
     *extent = (struct extent){block, block->base, used};
     return is_inside && !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(block->base)));
 }
@@ -116,9 +74,9 @@ CRN_INLINE bool extent_with(const char *address, size_t bytes, struct extent *ex
     }
     const struct crn_block *block = crn_block_in_table(address);
     if (CRN_UNLIKELY(!block->slot_size)) return own_extent_with(block, address, bytes, extent);
-    uint64_t offset = (uint64_t)(address - block->base), start = start_in(block, offset);
+    uint64_t offset = (uint64_t)(address - block->base), start = crn_start_in(block, offset);
     const char *object = block->base + start;
-    if (!is_alive_in(block, object)) return false;
+    if (!crn_is_alive_in(block, object)) return false;
     size_t within = offset - start, used = crn_object_used(block, object);
     if (within >= used || bytes > used - within) return false;
     *extent = (struct extent){block, object, used};
@@ -148,13 +106,9 @@ CRN_INLINE const struct crn_block *block_with(const char *address, size_t bytes)
 }
 
 /* A living object that starts here, and that block. */
-CRN_INLINE bool is_plainly_good(const char *value, const struct crn_block **out) {
-    const struct crn_block *block = *out = block_around(value);
-    if (!block) return false;
-    uint64_t offset = (uint64_t)(value - block->base);
-    return (block->slot_size ? start_in(block, offset) == offset : offset == 0) &&
-           is_alive_in(block, value) &&
-           !(may_be_deleted(block) && crn_bit_get(crn_deleted_bit(value)));
+CRN_INLINE bool is_plainly_good(const char *value, struct crn_block **out) {
+    return crn_starts_here(value, out) &&
+           !(may_be_deleted(*out) && crn_bit_get(crn_deleted_bit(value)));
 }
 
 #endif
