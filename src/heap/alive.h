@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Whether a living object starts here: asked so often that it is inline, with no section and no
- * lock. Most objects are in a block of slots, and most of what is asked is in its descriptor's first
- * line. What is seen of a block that changes meanwhile may be wrong only where the caller does not
- * have the object; who finds none asks crn_object_of at leisure: a stop may have promoted it between
- * two looks.
+ * lock. Most objects are in a block of slots, and most of what is asked is in its descriptor's
+ * first line. What is seen of a block that changes meanwhile may be wrong only where the caller
+ * does not have the object; who finds none asks crn_object_of at leisure: a stop may have promoted
+ * it between two looks.
  */
 #ifndef CRN_ALIVE_H
 #define CRN_ALIVE_H

@@ -615,6 +615,7 @@ CRN_DESCRIBED_AS(described) = {
     CRN_MEMBER(crn_type, size),
     CRN_MEMBER(crn_type, content),
     CRN_MEMBER(crn_type, has_flex),
+    CRN_MEMBER(crn_type, is_flex_data),
     CRN_MEMBER(crn_type, flex_offset),
     CRN_MEMBER(crn_type, refs),
     CRN_MEMBER(crn_type, ref_count),

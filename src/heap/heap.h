@@ -305,7 +305,7 @@ CRN_INLINE void crn_object_ended(const struct crn_block *block, const char *obje
  * lives, or a checker sees a read of what nobody may touch. */
 CRN_INLINE size_t crn_object_used(const struct crn_block *block, const char *object) {
     if (!block->slot_size) return block->used_bytes;
-    if (!block->is_sized) return block->used_bytes;
+    if (!block->is_sized) return block->type->size; /* used_bytes is on the second line */
     uint16_t unused;
     __builtin_memcpy(&unused, object + block->slot_size - 2, 2);
     /* A program that writes past the end of an array may write here: the slot stays the bound. */

@@ -27,10 +27,11 @@ struct crn_type {
     bool is_mapped;      /* every reference is plain and lies in the first 57 words */
     uint64_t *log_bits;  /* the log bits of a whole block of single objects, or NULL: not mapped */
     bool has_flex;
-    bool has_weak; /* some reference is a weak one, to a cell */
+    bool is_flex_data; /* the flexible member holds no references */
+    bool has_weak;     /* some reference is a weak one, to a cell */
     bool is_pinned;
-    size_t flex_offset; /* bytes */
-    uint32_t *refs;     /* word indexes of plain references */
+    size_t flex_offset, flex_size; /* bytes; of one element */
+    uint32_t *refs;                /* word indexes of plain references */
     size_t ref_count;
     uint32_t *words; /* word indexes of tagged words */
     size_t tagged_count;
@@ -40,6 +41,7 @@ struct crn_type {
     uint32_t
         sized_bins[CRN_CLASS_COUNT]; /* atomic; of arrays and flexible objects, per size class */
     struct crn_type *next;           /* in the registry */
+    struct crn_type *with_data;      /* atomic; see crn_type_with_flex */
 };
 
 /* Slots of one type and one size come from the blocks of one bin. Bins are process-wide. */

@@ -315,6 +315,7 @@ void *cairn_new_flex_(cairn_heap *heap, cairn_type *type, size_t offset, size_t 
     heap = chosen(heap);
     crn_enter();
     struct crn_type *known = crn_type_known(type);
+    if (known) known = crn_type_with_flex(known, offset, element_size);
     crn_leave();
     if (!known) return NULL;
     char *object = sized_for(heap, known, crn_max(bytes, type->size), known->align,
@@ -362,8 +363,9 @@ CRN_INLINE size_t length_of(const void *array, struct crn_block **block, const c
     if (!(*block)->is_sized) return 1;
     size_t used = crn_object_used(*block, array);
     const struct crn_type *type = (*block)->type;
-    if (type->has_flex) return (used - type->flex_offset) / sizeof(void *);
-    return used / type->size;
+    cairn_keep(array); /* until here, though the caller may have no use for it any more */
+    if (type->has_flex) return type->flex_size ? (used - type->flex_offset) / type->flex_size : 0;
+    return type->size ? used / type->size : 0;
 }
 
 size_t cairn_length(const void *array) {

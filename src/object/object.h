@@ -128,7 +128,7 @@ struct crn_thread {
 _Static_assert(offsetof(struct crn_thread, interrupted_at) <= 128, "what every epoch looks at");
 extern struct crn_thread *crn_threads;
 extern struct crn_lock crn_threads_lock;
-extern uint32_t crn_waiters; /* for the end of a stop, or for a lock that it takes; atomic */
+extern uint32_t crn_waiters; /* to stop the world, or to become known; atomic */
 
 CRN_INLINE struct crn_thread *crn_self(void) {
     return cairn_thread.self;
@@ -239,6 +239,14 @@ CRN_INLINE void crn_gate_pass(void) {
  * ---------------------------------------------------------------------------------------------- */
 
 struct crn_type *crn_type_known(cairn_type *type); /* NULL without memory */
+/* What objects with a flexible member are of, whose elements have `size` bytes: the type itself if
+ * the member is declared to hold references or nothing refers, else one like it. NULL without
+ * memory. */
+struct crn_type *crn_type_with_flex(struct crn_type *type, size_t offset, size_t size);
+CRN_INLINE bool crn_type_is(const struct crn_type *type, const struct crn_type *wanted) {
+    return type == wanted ||
+           (wanted && type == __atomic_load_n(&wanted->with_data, __ATOMIC_ACQUIRE));
+}
 /* Whether any type has tagged words: set once, read in pauses. */
 extern bool crn_any_tagged;
 extern struct crn_type crn_type_bytes, crn_type_untyped;

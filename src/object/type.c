@@ -46,6 +46,7 @@ static bool flatten(struct crn_type *to, const cairn_type *from, size_t base, ui
         if (field->kind == CAIRN_FIELD_FLEX) {
             to->has_flex = true;
             to->flex_offset = offset;
+            to->flex_size = sizeof(void *);
             continue;
         }
         for (size_t at = 0; at < field->size; at += sizeof(void *)) {
@@ -98,6 +99,7 @@ char *crn_each_field_from(const struct crn_block *block, char *object, char *fro
         each_in_element(type, object, visit, context);
         from = object + type->flex_offset;
     }
+    if (type->is_flex_data) return NULL;
     size_t step = type->has_flex ? sizeof(void *) : type->size;
     for (; from + step <= end && budget > 0; from += step, budget--) {
         void **field = (void **)(void *)from;
@@ -136,7 +138,7 @@ bool crn_is_declared_field(const struct crn_block *owner, void **field) {
     const struct crn_type *type = owner->type;
     size_t offset = crn_offset_in_object(owner, field);
     if (owner->content != CRN_EXACT || offset % sizeof(void *) != 0) return false;
-    if (type->has_flex && offset >= type->flex_offset) return true;
+    if (type->has_flex && offset >= type->flex_offset) return !type->is_flex_data;
     return crn_is_reference_word(type, offset % type->size / sizeof(void *));
 }
 
@@ -243,6 +245,38 @@ struct crn_type *crn_type_known(cairn_type *type) {
     }
     crn_lock_release(&types_lock);
     return known;
+}
+
+/* Its fields are those of the other. Not in the registry, where types are compared that programs
+ * declare. */
+static struct crn_type *make_with_data(const struct crn_type *type, size_t offset, size_t size) {
+    struct crn_type *made = crn_meta_alloc(sizeof(*made));
+    if (!made) return NULL;
+    *made = *type;
+    made->has_flex = made->is_flex_data = true;
+    made->flex_offset = offset;
+    made->flex_size = size;
+    made->is_mapped = false;
+    made->map = 0;
+    made->log_bits = NULL;
+    made->fixed_bin = 0;
+    memset(made->sized_bins, 0, sizeof(made->sized_bins));
+    made->next = NULL;
+    return made;
+}
+
+struct crn_type *crn_type_with_flex(struct crn_type *type, size_t offset, size_t size) {
+    if (type->content != CRN_EXACT || type->has_flex) return type;
+    struct crn_type *with_data = __atomic_load_n(&type->with_data, __ATOMIC_ACQUIRE);
+    if (with_data) return with_data;
+    crn_lock_acquire(&types_lock);
+    if (!type->with_data) {
+        with_data = make_with_data(type, offset, size);
+        __atomic_store_n(&type->with_data, with_data, __ATOMIC_RELEASE);
+    }
+    with_data = type->with_data;
+    crn_lock_release(&types_lock);
+    return with_data;
 }
 
 static bool fields_fit(size_t size, const struct cairn_field *fields, size_t count) {

@@ -126,7 +126,8 @@ void *cairn_check_type_(void *value, cairn_type *type, const char *file, const c
     if (!value) return NULL;
     struct crn_block *block;
     bool is_good = is_plainly_good(value, &block);
-    if (CRN_LIKELY(is_good && block->type == __atomic_load_n(&type->known, __ATOMIC_ACQUIRE))) {
+    struct crn_type *wanted = __atomic_load_n(&type->known, __ATOMIC_ACQUIRE);
+    if (CRN_LIKELY(is_good && crn_type_is(block->type, wanted))) {
         return value;
     }
     struct crn_call call = CRN_CALL_HERE();
@@ -141,7 +142,7 @@ void *cairn_check_type_(void *value, cairn_type *type, const char *file, const c
     bool is_start = look.verdict == GOOD && look.object == value;
     if (!is_start)
         check_value(value, &call);
-    else if (known && look.block->type != known)
+    else if (known && !crn_type_is(look.block->type, known))
         report_type(value, look.block, type->name, &call);
     return value;
 }

@@ -69,7 +69,9 @@ static void empty_object(const struct crn_block *block, char *object) {
     }
     crn_each_field(block, object, clear_field, NULL);
     if (type->has_flex || !block->is_sized) {
-        poison_element(type, object, type->has_flex ? type->flex_offset : type->size);
+        size_t head = type->has_flex ? type->flex_offset : type->size;
+        poison_element(type, object, head);
+        if (type->is_flex_data) memset(object + head, POISON, used - head);
         return;
     }
     if (type->size == sizeof(void *)) return;

@@ -156,6 +156,62 @@ static void long_copy_lets_epochs_come(void **state) {
     assert_true(stats_now().epochs > before);
 }
 
+/* ---- Flexible members -------------------------------------------------------------------------
+ */
+
+typedef struct Symbol Symbol;
+typedef cairn_ref(Symbol) SymbolRef;
+struct Symbol {
+    SymbolRef next;
+    uintptr_t text[];
+};
+CAIRN_TYPE(Symbol, next);
+typedef struct {
+    cairn_weak node;
+} Watch;
+CAIRN_TYPE(Watch, CAIRN_WEAK(node));
+static Symbol *symbol;
+static Watch *watch;
+
+enum { WORDS = 40 };
+static void make_symbol(void) {
+    watch = cairn_new(Watch);
+    symbol = cairn_new_flex(Symbol, text, WORDS);
+    cairn_set(&symbol->next, cairn_new_flex(Symbol, text, 1));
+    symbol->next.p->text[0] = 7;
+    Node *node = cairn_make(Node, .value = 3);
+    cairn_weak_set(&watch->node, node);
+    for (size_t i = 0; i < WORDS; i++) symbol->text[i] = (uintptr_t)node;
+}
+
+/* It holds what it likes: the address of an object there keeps nothing and is given back nowhere.
+ */
+static void flexible_data_behind_references_is_data(void **state) {
+    (void)state;
+    run_apart(make_symbol);
+    assert_int_equal(cairn_length(symbol), WORDS);
+    uintptr_t hidden = HIDE(symbol->text[0]);
+    for (int i = 0; i < 3; i++) collect_and_clean(CAIRN_TRACE);
+    assert_null(cairn_weak_get(&watch->node));
+    for (size_t i = 0; i < WORDS; i++) assert_int_equal(HIDE(symbol->text[i]), hidden);
+    assert_int_equal(symbol->next.p->text[0], 7);
+    assert_int_equal(cairn_length(symbol->next.p), 1);
+    Symbol *last = symbol->next.p;
+    cairn_delete(symbol);
+    assert_int_equal(cairn_count(last), 1); /* until the deletion's store is counted */
+    symbol = NULL;
+    collect_and_clean(CAIRN_TRACE);
+    assert_int_equal(last->text[0], 7);
+}
+
+typedef struct {
+} Empty;
+CAIRN_LEAF(Empty);
+static void arrays_of_nothing_have_no_length(void **state) {
+    (void)state;
+    assert_int_equal(cairn_length(cairn_new_array(Empty, 3)), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_types_share_no_slot),
@@ -164,6 +220,8 @@ int main(void) {
         cmocka_unit_test(aligned_objects_live_through_collections),
         cmocka_unit_test(copies_overlap_and_count),
         cmocka_unit_test(long_copy_lets_epochs_come),
+        cmocka_unit_test(flexible_data_behind_references_is_data),
+        cmocka_unit_test(arrays_of_nothing_have_no_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

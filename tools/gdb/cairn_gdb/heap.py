@@ -18,6 +18,7 @@ class Type:
         self.size = record.size
         self.content = record.content
         self.has_flex = bool(record.has_flex)
+        self.is_flex_data = bool(record.is_flex_data)
         self.flex_offset = record.flex_offset
         self.refs = library.numbers_at(record.refs, record.ref_count)
         self.tagged = library.numbers_at(record.words, record.tagged_count)
@@ -182,7 +183,7 @@ class Block:
                 yield i * element + index * WORD, words[index]
             for index in kind.tagged:
                 yield i * element + index * WORD, self.untagged(words[index])
-        if kind.has_flex:
+        if kind.has_flex and not kind.is_flex_data:
             for offset, value in self.row(start + kind.flex_offset, end):
                 yield kind.flex_offset + offset, value
 
@@ -202,7 +203,7 @@ class Block:
         if self.content != self.library.EXACT or offset + WORD > self.used(slot):
             return False
         if kind.has_flex and offset >= kind.flex_offset:
-            return True
+            return not kind.is_flex_data
         return self.word_index(offset) in kind.refs or self.is_tagged(offset)
 
     def is_tagged(self, offset):
