@@ -15,16 +15,19 @@
 
 void crn_heap_unlink(cairn_heap *heap);
 
-/* A thread that collects in a loop would have the world again before one has woken that stood still
- * for it, or that waits to collect or to become known: who had it last lets those go first. Not for
- * ever, for one of them may be below a signal's handler that waits itself. */
-enum { LETS_PASS = 1000 };
+/* A thread that collects in a loop would have the world again before one has woken that waits to
+ * collect or to become known, or that stood still for it: who had it last lets those go first. Not
+ * for ever, for one of them may be below a signal's handler that waits itself. Those that stood
+ * still have had the time that waking takes; that is all, for they may be many, or have no
+ * processor. */
+enum { LETS_PASS = 1000, WAKING_NS = 200 * 1000 };
 
-static bool take_unless_others_wait(unsigned tries) {
-    const struct cairn_thread *last = __atomic_load_n(&crn_gc.last_holder, __ATOMIC_RELAXED);
-    bool lets_pass = last == &cairn_thread && tries < LETS_PASS &&
-                     __atomic_load_n(&crn_waiters, __ATOMIC_RELAXED) > 1; /* this one, too */
-    return !lets_pass && crn_lock_try(&crn_gc.world);
+static bool others_come_first(unsigned tries) {
+    if (__atomic_load_n(&crn_gc.last_holder, __ATOMIC_RELAXED) != &cairn_thread) return false;
+    /* This one waits, too. */
+    if (tries < LETS_PASS && __atomic_load_n(&crn_waiters, __ATOMIC_RELAXED) > 1) return true;
+    return __atomic_load_n(&crn_gc.standing, __ATOMIC_RELAXED) > 0 &&
+           crn_os_now_ns() - __atomic_load_n(&crn_gc.released_ns, __ATOMIC_RELAXED) < WAKING_NS;
 }
 
 /* Whoever holds the world is not cancelled: a thread that ended at the write of a line or at the
@@ -33,7 +36,7 @@ void crn_world_take(void) {
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
-    for (unsigned tries = 0; !take_unless_others_wait(tries); tries++) {
+    for (unsigned tries = 0; others_come_first(tries) || !crn_lock_try(&crn_gc.world); tries++) {
         crn_stop_if_asked();
         sched_yield();
     }
@@ -46,6 +49,7 @@ void crn_world_take(void) {
 void crn_world_release(void) {
     int cancel_state = crn_gc.cancel_state;
     if (crn_self()) crn_self()->holds_world = false;
+    __atomic_store_n(&crn_gc.released_ns, crn_os_now_ns(), __ATOMIC_RELAXED);
     crn_lock_release(&crn_gc.world);
     pthread_setcancelstate(cancel_state, NULL);
     /* Valgrind goes on with this thread, and one that collects in a loop would let nobody else in.

@@ -96,6 +96,7 @@ static void after_fork(void) {
 
 static void after_fork_in_child(void) {
     if (crn_gate_is_mine() && crn_default_heap) {
+        crn_gc.standing = 0;
         crn_thread_forget_others();
         crn_team_forget_others();
         crn_handovers_forget_others();

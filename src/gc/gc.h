@@ -76,6 +76,8 @@ struct crn_gc {
     struct crn_lock world;
     const struct cairn_thread *last_holder; /* of `world`; atomic; compared only */
     int cancel_state;                       /* of the thread that holds `world`, as it was before */
+    uint64_t released_ns;                   /* when it let the others go */
+    uint32_t standing;                      /* those that wait for the end of a stop; atomic */
     struct crn_worker workers[CRN_WORKERS_MAX]; /* the coordinator's first */
     struct crn_stack deferred;                  /* for one worker alone; see death.c */
     /* Large objects that die piece by piece, and those that are done; see large.c. */

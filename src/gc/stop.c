@@ -29,6 +29,7 @@
 #include "gc/gc.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 
 enum { SPINS_BEFORE_SIGNAL = 500, SPINS_BEFORE_SLEEP = 2000 };
@@ -66,11 +67,11 @@ void crn_thread_stands_at(struct crn_thread *self, char *low, const void *contex
 /* Who would stop the world again at once lets those go on first that wait here. */
 static void await_start(void) {
     if (CRN_LIKELY(!__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE))) return;
-    __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&crn_gc.standing, 1, __ATOMIC_RELAXED);
     while (__atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE)) {
         crn_futex_wait(&cairn_runtime.stop, 1);
     }
-    __atomic_fetch_sub(&crn_waiters, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&crn_gc.standing, 1, __ATOMIC_RELAXED);
 }
 
 /* The callee-saved registers lie in this frame, the caller's frames above it. */
@@ -134,8 +135,10 @@ static void pass_on(int signal, siginfo_t *info, void *context) {
 }
 
 static void on_stop_signal(int signal, siginfo_t *info, void *context) {
-    int saved_errno = errno;
+    int saved_errno = errno, cancel_state;
     struct crn_thread *self = crn_self();
+    /* One that stands still goes on before it is cancelled, and is not before it is out of here. */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     bool is_ours = self && __atomic_exchange_n(&self->signal_due, 0, __ATOMIC_SEQ_CST);
     if (!is_ours) {
         pass_on(signal, info, context);
@@ -149,6 +152,7 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
             cairn_thread.no_stop = 0;
         }
     }
+    pthread_setcancelstate(cancel_state, NULL);
     errno = saved_errno;
 }
 

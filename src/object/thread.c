@@ -14,6 +14,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 static struct cairn_cursor no_cursor[1];
@@ -157,13 +158,6 @@ static bool settle_in(struct crn_thread *thread) {
     return pthread_setspecific(exit_key, thread) == 0;
 }
 
-/* A stop holds it throughout; whoever makes one after another looks whether somebody waits. */
-static void lock_threads(void) {
-    __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
-    crn_lock_acquire(&crn_threads_lock);
-    __atomic_fetch_sub(&crn_waiters, 1, __ATOMIC_RELAXED);
-}
-
 static struct crn_thread *attach(struct crn_thread *thread) {
     pthread_once(&exit_key_once, make_exit_key);
     if (!thread) thread = crn_thread_make();
@@ -174,7 +168,10 @@ static struct crn_thread *attach(struct crn_thread *thread) {
     }
     crn_cache_of(thread, crn_default_heap);
     cairn_thread.self = thread;
-    lock_threads();
+    /* A stop holds it, and whoever makes one after another looks whether somebody waits. */
+    __atomic_fetch_add(&crn_waiters, 1, __ATOMIC_RELAXED);
+    crn_lock_acquire(&crn_threads_lock);
+    __atomic_fetch_sub(&crn_waiters, 1, __ATOMIC_RELAXED);
     thread->next = crn_threads;
     crn_threads = thread;
     crn_lock_release(&crn_threads_lock);
@@ -234,7 +231,11 @@ void crn_thread_note_specific(struct crn_thread *self, size_t key, const void *v
 void crn_thread_forget_specific(size_t key) {
     size_t index = key / CRN_SPECIFIC_PER_PIECE;
     if (index >= CRN_SPECIFIC_PIECES) return;
-    lock_threads();
+    /* A stop holds it and waits for this thread. */
+    while (!crn_lock_try(&crn_threads_lock)) {
+        crn_hooks.poll();
+        sched_yield();
+    }
     for (struct crn_thread *thread = crn_threads; thread; thread = thread->next) {
         void **piece = thread->specifics[index];
         if (piece) piece[key % CRN_SPECIFIC_PER_PIECE] = NULL;

@@ -187,6 +187,25 @@ static void collections_let_threads_begin(void **state) {
     assert_true(meanwhile < NEW_THREADS * 80); /* 200 to 400 for each if nobody lets them pass */
 }
 
+/* What deletes a key looks through all threads, and a stop that has them waits for it. */
+static void keys_are_deleted_while_another_collects(void **state) {
+    (void)state;
+    is_over = rounds_of_another = 0;
+    pthread_t collector;
+    (void)cairn_new(Node);
+    assert_int_equal(pthread_create(&collector, NULL, collect_in_a_loop, NULL), 0);
+    while (__atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) < 10) sched_yield();
+    alarm(120);
+    for (int i = 0; i < 20000; i++) {
+        pthread_key_t key;
+        assert_int_equal(pthread_key_create(&key, NULL), 0);
+        assert_int_equal(pthread_key_delete(key), 0);
+    }
+    alarm(0);
+    __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
+    pthread_join(collector, NULL);
+}
+
 static void forked_child_goes_on(void **state) {
     (void)state;
     static Node *kept;
@@ -289,6 +308,7 @@ int main(void) {
         cmocka_unit_test(thread_without_memory_is_not_made),
         cmocka_unit_test(collections_take_turns),
         cmocka_unit_test(collections_let_threads_begin),
+        cmocka_unit_test(keys_are_deleted_while_another_collects),
         cmocka_unit_test(forked_child_goes_on),
         cmocka_unit_test(thread_that_ends_late_is_not_waited_for),
         cmocka_unit_test(cancelled_thread_ends_behind_its_collection),
