@@ -172,6 +172,7 @@ typedef struct {
 CAIRN_TYPE(Watch, CAIRN_WEAK(node));
 static Symbol *symbol;
 static Watch *watch;
+static volatile uintptr_t hidden; /* volatile: or a compiler keeps what it hides */
 
 enum { WORDS = 40 };
 static void make_symbol(void) {
@@ -182,6 +183,7 @@ static void make_symbol(void) {
     Node *node = cairn_make(Node, .value = 3);
     cairn_weak_set(&watch->node, node);
     for (size_t i = 0; i < WORDS; i++) symbol->text[i] = (uintptr_t)node;
+    hidden = HIDE(node);
 }
 
 /* It holds what it likes: the address of an object there keeps nothing and is given back nowhere.
@@ -190,7 +192,6 @@ static void flexible_data_behind_references_is_data(void **state) {
     (void)state;
     run_apart(make_symbol);
     assert_int_equal(cairn_length(symbol), WORDS);
-    uintptr_t hidden = HIDE(symbol->text[0]);
     for (int i = 0; i < 3; i++) collect_and_clean(CAIRN_TRACE);
     assert_null(cairn_weak_get(&watch->node));
     for (size_t i = 0; i < WORDS; i++) assert_int_equal(HIDE(symbol->text[i]), hidden);
