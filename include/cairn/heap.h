@@ -168,7 +168,9 @@ extern "C" {
     })
 #endif
 
-/* Elements of an array, string or plain bytes, as asked for; 1 for a single object. O(1). */
+/* Elements of an array, string or plain bytes, as asked for; of a flexible member, but not fewer
+ * than lie within sizeof its structure (and of a leaf type, structures); 1 for a single object.
+ * O(1). */
 CAIRN_API size_t cairn_length(const void *array);
 
 /* A longer or shorter array with the same leading elements, new ones zeroed; the old one remains as
