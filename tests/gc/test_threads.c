@@ -167,24 +167,33 @@ static void collections_take_turns(void **state) {
     assert_true(meanwhile < 2000);
 }
 
-/* Nor do threads that begin and end stand still for ever. */
-enum { NEW_THREADS = 50 };
+/* Nor do threads that begin and end stand still for ever. The usual one, not the sum: one that has
+ * no processor for a while is passed meanwhile, and on a busy machine some are. */
+enum { NEW_THREADS = 101 };
+static int compare_rounds(const void *a, const void *b) {
+    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+    return (left > right) - (left < right);
+}
+
 static void collections_let_threads_begin(void **state) {
     (void)state;
     is_over = rounds_of_another = 0;
+    uint32_t meanwhile[NEW_THREADS];
     pthread_t collector, thread;
     assert_int_equal(pthread_create(&collector, NULL, collect_in_a_loop, NULL), 0);
     while (__atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) < 10) sched_yield();
-    uint32_t before = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE);
     for (int i = 0; i < NEW_THREADS; i++) {
+        uint32_t before = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE);
         assert_int_equal(pthread_create(&thread, NULL, just_end, NULL), 0);
         pthread_join(thread, NULL);
+        meanwhile[i] = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) - before;
     }
-    uint32_t meanwhile = __atomic_load_n(&rounds_of_another, __ATOMIC_ACQUIRE) - before;
     __atomic_store_n(&is_over, 1, __ATOMIC_RELEASE);
     pthread_join(collector, NULL);
-    printf("%d threads, %u collections of another meanwhile\n", NEW_THREADS, meanwhile);
-    assert_true(meanwhile < NEW_THREADS * 80); /* 200 to 400 for each if nobody lets them pass */
+    qsort(meanwhile, NEW_THREADS, sizeof(meanwhile[0]), compare_rounds);
+    printf("collections of another while a thread begins and ends: %u to %u, median %u\n",
+           meanwhile[0], meanwhile[NEW_THREADS - 1], meanwhile[NEW_THREADS / 2]);
+    assert_true(meanwhile[NEW_THREADS / 2] < 40); /* in audit builds 300 if nobody lets them pass */
 }
 
 /* What deletes a key looks through all threads, and a stop that has them waits for it. */
