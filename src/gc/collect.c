@@ -161,6 +161,7 @@ static void run_locked(cairn_collection kind, bool is_bounded) {
     uint64_t traced_ns = kind == CAIRN_COUNT ? 0 : crn_os_now_ns() - counted;
     audit();
     crn_gc.has_spare_processor = has_spare_processor();
+    __atomic_store_n(&crn_gc.is_stop_near, false, __ATOMIC_RELAXED);
     if (is_bounded) crn_histogram_add(&crn_gc.pauses, counted - started);
     crn_gc.pause_total_ns += counted - started;
     crn_world_start();
@@ -249,6 +250,12 @@ static void collect_what_is_due(void) {
         collect(CAIRN_COUNT, true);
 }
 
+/* Whether it is time, which is a little later where the reclaimer is still at work. */
+static bool is_epoch_due(uint64_t used, uint64_t budget) {
+    if (CRN_LIKELY(used < budget)) return false;
+    return used >= budget + budget / 2 || crn_reclaim_rests();
+}
+
 static void allocated(const cairn_heap *heap) {
     static unsigned calls;
     bool is_forced =
@@ -256,7 +263,8 @@ static void allocated(const cairn_heap *heap) {
         __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) % crn_settings.stress_collect == 0;
     if (is_forced) {
         crn_collect(CAIRN_COUNT);
-    } else if (crn_young_bytes() >= __atomic_load_n(&crn_gc.budget_bytes, __ATOMIC_RELAXED)) {
+    } else if (is_epoch_due(crn_young_bytes(),
+                            __atomic_load_n(&crn_gc.budget_bytes, __ATOMIC_RELAXED))) {
         collect_what_is_due();
     } else {
         reclaim(heap);
@@ -269,7 +277,8 @@ static void logged(void) {
     uint64_t fresh = (uint64_t)self->full_chunks * CRN_LOG_ENTRIES;
     self->full_chunks = 0;
     uint64_t entries = __atomic_add_fetch(&crn_gc.logged_entries, fresh, __ATOMIC_RELAXED);
-    if (entries >= __atomic_load_n(&crn_gc.budget_entries, __ATOMIC_RELAXED) || !self->spare) {
+    uint64_t budget = __atomic_load_n(&crn_gc.budget_entries, __ATOMIC_RELAXED);
+    if (!self->spare || is_epoch_due(entries, budget)) {
         collect(CAIRN_COUNT, true);
     } else {
         crn_count_slice();

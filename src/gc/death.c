@@ -374,6 +374,11 @@ void crn_count_decrements(uint64_t deadline_ns) {
 
 enum { SLICE_STEPS = 2048 };
 
+static bool slices_rest(void) {
+    return __atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED) ||
+           __atomic_load_n(&crn_gc.is_stop_near, __ATOMIC_RELAXED);
+}
+
 /* Returns whether there is more to do. */
 static bool slice(struct crn_worker *worker) {
     struct dying dying;
@@ -381,7 +386,7 @@ static bool slice(struct crn_worker *worker) {
     /* A stop waits for one batch: the fields of 64 objects that are not wide, or those of one that
      * is, up to what large.c takes apart. */
     for (unsigned steps = 0; queue->count && steps < SLICE_STEPS;) {
-        if (CRN_UNLIKELY(__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED))) break;
+        if (CRN_UNLIKELY(slices_rest())) break;
         steps += take_batch(queue, &dying, true);
         steps -= let_die(worker, dying.objects, dying.count, IN_SLICE);
     }
@@ -408,8 +413,7 @@ void crn_count_slice(void) {
 
 void crn_count_help(uint64_t bytes) {
     uint64_t before = __atomic_load_n(&crn_gc.freed_bytes, __ATOMIC_RELAXED);
-    while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED) &&
-           !__atomic_load_n(&cairn_runtime.stop, __ATOMIC_RELAXED) &&
+    while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED) && !slices_rest() &&
            __atomic_load_n(&crn_gc.freed_bytes, __ATOMIC_RELAXED) - before < bytes) {
         crn_lock_acquire(&crn_gc.slice);
         slice_locked();

@@ -91,6 +91,7 @@ struct crn_gc {
     struct crn_stack husks;            /* dead, empty, in blocks to be settled; under `slice` */
     struct crn_stack postponed;        /* decrements that wait for a stop; under `slice` */
     bool has_backlog;                  /* atomic; decrements wait for slices */
+    bool is_stop_near;                 /* atomic; slices rest; see reclaim.c */
     bool has_spare_processor;  /* fewer threads ran at the last stop than there are processors */
     bool is_short;             /* atomic; a trace is wanted by a request that found no memory */
     bool is_behind;            /* something was still queued when the last epoch began */
@@ -283,6 +284,7 @@ bool crn_large_is_waiting(void);
 void crn_reclaim_start_thread(void);  /* if it is wanted; outside every section */
 void crn_reclaim_wake(void);          /* outside every lock: somebody else may apply decrements */
 void crn_reclaim_help(void);          /* the world is stopped: it may take a seat in the team */
+bool crn_reclaim_rests(void);         /* else it is told that a stop is near */
 void crn_reclaim_forget_thread(void); /* in a forked child */
 
 /* stress.c */

@@ -8,14 +8,21 @@
  * allocation find the slice's lock taken and go on. It starts when an epoch first leaves much to
  * do, and never where CAIRN_RECLAIMER=0 or one processor is all there is. Without it, or when all
  * processors are busy, the slow paths do the work.
+ *
+ * A stop would wait for its batch to end: microseconds, but many milliseconds where the system has
+ * just given its processor to somebody else. So who is about to stop the world for an epoch says
+ * that a stop is near, and lets the program go on for a while until this thread rests. This is for
+ * the length of pauses only; a stop that comes unannounced, or while it begins to work, waits for
+ * it like for any other thread. If none comes it goes on by itself.
  */
 #include "gc/gc.h"
 
 enum { WANTED_SLICES = 1, WANTED_HELP = 2 };
 static uint32_t wanted; /* futex word; atomic */
 /* How long it sleeps in a stop before it looks whether that is over. */
-enum { STOP_NS = 200 * 1000 };
+enum { STOP_NS = 200 * 1000, LOOKS_BEFORE_STOP = 10 };
 static bool has_thread; /* atomic */
+static bool is_at_work; /* atomic; false: it stands still, or nearly works */
 
 /* As a volunteer it is in a no-stop section, like others: a handler of the program must not make it
  * stand still with a job half done. BLOCKED, it has no stop to answer at the section's end. */
@@ -25,18 +32,24 @@ static void volunteer(void) {
     cairn_thread.no_stop = cairn_thread.no_stop - 1;
 }
 
+static bool is_stop_near(void) {
+    return __atomic_load_n(&crn_gc.is_stop_near, __ATOMIC_RELAXED);
+}
+
 /* Returns when slices are wanted and the world runs. In a stop it helps at once, and again whenever
  * it is asked to. */
 static void wait_for_slices(bool are_wanted) {
     cairn_blocking_begin();
-    for (;;) {
+    __atomic_store_n(&is_at_work, false, __ATOMIC_RELEASE);
+    for (unsigned looks = 0;; looks++) {
         uint32_t what = __atomic_exchange_n(&wanted, 0, __ATOMIC_ACQ_REL);
         if (what & WANTED_SLICES) are_wanted = true;
         bool is_stopped = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE);
         if (is_stopped)
             volunteer();
-        else if (are_wanted)
-            break;
+        else if (are_wanted && looks >= LOOKS_BEFORE_STOP)
+            __atomic_store_n(&crn_gc.is_stop_near, false, __ATOMIC_RELAXED);
+        if (!is_stopped && are_wanted && !is_stop_near()) break;
         /* Nobody tells of a stop's end: it looks. */
         if (are_wanted)
             crn_os_futex_wait_for(&wanted, 0, STOP_NS);
@@ -44,6 +57,7 @@ static void wait_for_slices(bool are_wanted) {
             crn_futex_wait(&wanted, 0);
     }
     cairn_blocking_end();
+    __atomic_store_n(&is_at_work, true, __ATOMIC_RELAXED);
 }
 
 static void run(void *unused) {
@@ -59,7 +73,7 @@ static void run(void *unused) {
             crn_leave();
             has_more = __atomic_load_n(&crn_gc.has_backlog, __ATOMIC_RELAXED);
             is_stopped = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_ACQUIRE);
-        } while (has_more && !is_stopped);
+        } while (has_more && !is_stopped && !is_stop_near());
     }
 }
 
@@ -92,6 +106,14 @@ void crn_reclaim_start_thread(void) {
     (void)crn_os_thread_start(run, NULL);
 }
 
+bool crn_reclaim_rests(void) {
+    if (!__atomic_load_n(&is_at_work, __ATOMIC_ACQUIRE)) return true;
+    __atomic_store_n(&crn_gc.is_stop_near, true, __ATOMIC_RELAXED);
+    return false;
+}
+
 void crn_reclaim_forget_thread(void) {
+    crn_gc.is_stop_near = false;
+    __atomic_store_n(&is_at_work, false, __ATOMIC_RELAXED);
     __atomic_store_n(&has_thread, false, __ATOMIC_RELAXED);
 }

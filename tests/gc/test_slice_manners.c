@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * A slice is in nobody's way: it leaves what is queued when a stop is asked for, before each batch,
- * and lets go of its heap's lock amid one. Method: decrements are queued by hand, and a page that a
- * batch reads is closed, so that the fault's handler runs right there: it asks for the stop, or
- * waits until a second thread wants the lock, which then looks whether some of a batch are dead and
- * others not yet.
+ * and lets go of its heap's lock amid one; and an epoch that is due waits a while for the
+ * reclaimer's batch while the program goes on. Method: decrements are queued by hand, and a page
+ * that a batch reads is closed, so that the fault's handler runs right there: it asks for the stop,
+ * or waits until a second thread wants the lock, which then looks whether some of a batch are dead
+ * and others not yet.
  */
 #include "../test.h"
 #include "gc/gc.h"
@@ -12,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Batches as death.c takes them; all of them are one slice. */
 enum { BATCH = 64, BATCHES = 32, OBJECTS = BATCH * BATCHES, TRIES = 3000, PAGE = CRN_PAGE_BYTES };
@@ -206,12 +208,123 @@ static void slice_gives_way_amid_a_batch(void **state) {
     fail_msg("in %d slices nobody got the lock amid a batch", TRIES);
 }
 
+/* ---- A stop that is near ------------------------------------------------------------------------
+ *
+ * A second thread keeps the lock that the reclaimer's batch needs. The program allocates in a heap
+ * of its own meanwhile.
+ */
+
+enum { BUDGET = 1 << 20, SLACK = 4 * CRN_REPORT_BYTES };
+static cairn_heap *other;
+static pthread_t holder;
+static bool is_let_go, has_stop_come; /* atomic */
+
+static void *hold_the_lock(void *argument) {
+    crn_enter();
+    crn_lock_acquire(argument);
+    __atomic_store_n(&turn, 1, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(&is_let_go, __ATOMIC_SEQ_CST) && !has_stop_come) {
+        has_stop_come = __atomic_load_n(&cairn_runtime.stop, __ATOMIC_SEQ_CST);
+        sched_yield();
+    }
+    crn_lock_release(argument);
+    crn_leave();
+    return NULL;
+}
+
+static void hold_the_reclaimer(void) {
+    prepare();
+    if (!other) assert_int_equal(cairn_heap_create(NULL, &other), CAIRN_OK);
+    __atomic_store_n(&crn_gc.budget_bytes, BUDGET, __ATOMIC_RELAXED);
+    queue_decrements(0);
+    turn = 0;
+    is_let_go = has_stop_come = false;
+    struct crn_lock *lock = &crn_default_heap->core.lock;
+    alarm(120);
+    assert_int_equal(pthread_create(&holder, NULL, hold_the_lock, lock), 0);
+    wait_for_turn(1);
+    crn_settings.has_reclaimer = true;
+    crn_reclaim_wake();
+    crn_reclaim_start_thread();
+    while (!crn_lock_is_wanted(lock)) sched_yield();
+}
+
+static void wait_for_the_rest(void) {
+    while (__atomic_load_n(&crn_gc.has_backlog, __ATOMIC_ACQUIRE)) sched_yield();
+    while (!crn_reclaim_rests()) sched_yield();
+    alarm(0);
+    crn_settings.has_reclaimer = false;
+}
+
+static uint64_t epochs(void) {
+    return __atomic_load_n(&crn_gc.epoch, __ATOMIC_ACQUIRE);
+}
+
+static void program_goes_on_while_the_reclaimer_is_held(void **state) {
+    (void)state;
+    if (crn_gc.processor_count == 1) skip();
+    hold_the_reclaimer();
+    uint64_t epoch = epochs();
+    while (crn_young_bytes() < BUDGET + BUDGET / 2 - SLACK) cairn_new_in(other, Link);
+    assert_true(epochs() == epoch);
+    assert_true(__atomic_load_n(&crn_gc.is_stop_near, __ATOMIC_RELAXED));
+    __atomic_store_n(&is_let_go, true, __ATOMIC_SEQ_CST);
+    pthread_join(holder, NULL);
+    while (!crn_reclaim_rests()) sched_yield();
+    for (size_t i = 0; i < SLACK / CRN_GRANULE && epochs() == epoch; i++) cairn_new_in(other, Link);
+    assert_true(epochs() == epoch + 1);
+    assert_false(has_stop_come);
+    wait_for_the_rest();
+}
+
+static void program_waits_in_the_end(void **state) {
+    (void)state;
+    if (crn_gc.processor_count == 1) skip();
+    hold_the_reclaimer();
+    uint64_t epoch = epochs(), most = 0;
+    while (epochs() == epoch) {
+        most = crn_max(most, crn_young_bytes());
+        cairn_new_in(other, Link);
+    }
+    pthread_join(holder, NULL);
+    assert_true(has_stop_come);
+    assert_true(most >= BUDGET + BUDGET / 2 - SLACK && most <= BUDGET + BUDGET / 2 + SLACK);
+    wait_for_the_rest();
+}
+
+/* And goes on by itself if none comes. */
+static void slices_rest_before_a_stop(void **state) {
+    (void)state;
+    prepare();
+    queue_decrements(1);
+    __atomic_store_n(&crn_gc.is_stop_near, true, __ATOMIC_RELAXED);
+    crn_enter();
+    crn_count_slice();
+    crn_count_help(1); /* returns */
+    crn_leave();
+    assert_int_equal(crn_gc.workers[0].decrements.count, OBJECTS);
+    if (crn_gc.processor_count == 1) {
+        __atomic_store_n(&crn_gc.is_stop_near, false, __ATOMIC_RELAXED);
+        finish();
+        return;
+    }
+    alarm(120);
+    crn_settings.has_reclaimer = true;
+    crn_reclaim_wake();
+    crn_reclaim_start_thread();
+    while (__atomic_load_n(&crn_gc.is_stop_near, __ATOMIC_RELAXED)) sched_yield();
+    wait_for_the_rest();
+}
+
 int main(void) {
     (void)cairn_new(Link);
     crn_settings.has_reclaimer = false; /* slices are this test's own */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slice_leaves_when_a_stop_is_asked_for),
         cmocka_unit_test(slice_gives_way_amid_a_batch),
+        cmocka_unit_test(slices_rest_before_a_stop),
+        cmocka_unit_test(program_goes_on_while_the_reclaimer_is_held),
+        cmocka_unit_test(program_waits_in_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
