@@ -7,11 +7,16 @@
  * at a time, then its pages go back to the system, then its segments. A root that is none may name
  * it again meanwhile: then it outlives its fields, empty, until that root is gone. One worker does
  * it, under the slice's lock or alone in a stop.
+ *
+ * Their fields are read a window at a time, and pages that nobody has written are passed over, for
+ * to read them would make them be there: a table made for the future costs little to trace and to
+ * drop. Only in a heap's own memory, which is private and anonymous.
  */
 #include "gc/count.h"
 
 enum { FIELDS_BUDGET = 4096, ROWS_BUDGET = 64, DISMANTLE_BYTES = 256 * 1024 };
 #define PURGE_BYTES CRN_MIB(4)
+#define WINDOW_BYTES_MAX CRN_MIB(1)
 
 bool crn_large_is(const struct crn_block *block) {
     return !block->slot_size && crn_object_bytes(block) >= DISMANTLE_BYTES;
@@ -21,6 +26,45 @@ void crn_give_up_and_clear(void **field, void *value, void *worker) {
     if (value && !crn_is_foreign(value))
         crn_push(&((struct crn_worker *)worker)->decrements, value);
     *field = NULL;
+}
+
+struct crn_window crn_window_open(struct crn_block *block, char *place, size_t bytes) {
+    char *object = block->base, *object_end = object + crn_object_used(block, object);
+    size_t left = (size_t)(object_end - place);
+    char *end = place + crn_min(bytes, left);
+    char *reach = end + crn_min(block->type->size, (size_t)(object_end - end));
+    return (struct crn_window){block, crn_element_from(block, object, place), end, reach};
+}
+
+char *crn_window_cut(const struct crn_window *window, char *low, char **high) {
+    char *from = window->next;
+    if (low > from) from = crn_element_of(window->block, window->block->base, low);
+    if (from < window->next) from = window->next;
+    if (*high > window->end) *high = window->end;
+    return from < *high ? from : NULL;
+}
+
+struct dismantled {
+    struct crn_window window;
+    struct crn_worker *worker;
+};
+
+static void give_up_touched(char *low, char *high, void *context) {
+    struct dismantled *part = context;
+    char *from = crn_window_cut(&part->window, low, &high);
+    if (!from) return;
+    struct crn_block *block = part->window.block;
+    part->window.next =
+        crn_each_field_between(block, block->base, from, high, crn_give_up_and_clear, part->worker);
+}
+
+/* Returns where to go on, NULL at the end. */
+static char *give_up_window(struct crn_worker *worker, struct crn_block *block, char *place) {
+    size_t step = block->type->has_flex ? sizeof(void *) : block->type->size;
+    size_t bytes = crn_min(crn_min(step, WINDOW_BYTES_MAX) * FIELDS_BUDGET, WINDOW_BYTES_MAX);
+    struct dismantled part = {crn_window_open(block, place, bytes), worker};
+    crn_os_touched(part.window.next, part.window.reach, false, give_up_touched, &part);
+    return place + bytes < block->base + crn_object_used(block, block->base) ? place + bytes : NULL;
 }
 
 /* Gives back the last pages that are still there. Returns whether more are left. */
@@ -48,8 +92,7 @@ bool crn_large_step(struct crn_worker *worker) {
     char *object = crn_gc.dismantling;
     struct crn_block *block = crn_block_of_start(object);
     if (block->content == CRN_EXACT && crn_gc.dismantled_to) {
-        crn_gc.dismantled_to = crn_each_field_from(block, object, crn_gc.dismantled_to,
-                                                   FIELDS_BUDGET, crn_give_up_and_clear, worker);
+        crn_gc.dismantled_to = give_up_window(worker, block, crn_gc.dismantled_to);
         return true;
     }
     if (block->pages && crn_gc.dismantled_to) {

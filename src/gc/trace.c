@@ -93,8 +93,9 @@ static void flush_recent(const struct crn_worker *worker) {
  * coordinator. */
 
 /* The worklist holds marked objects; the lowest bit tells those that a field led to, whose stuck
- * count has yet to be looked at: by then it has come from memory. */
-enum { MET_BY_FIELD = 1, MARK_BATCH = 64 };
+ * count has yet to be looked at: by then it has come from memory. The next one tells places in
+ * large objects from which on fields are yet to be read. */
+enum { MET_BY_FIELD = 1, IS_PLACE = 2, MARK_BATCH = 64 };
 
 /* Who works alone looks every so many batches whether a helper has come meanwhile, and stops there:
  * the rest is done together. */
@@ -182,6 +183,40 @@ CRN_INLINE void mark_from(struct crn_worker *worker, const struct crn_block *blo
         crn_defer(object);
 }
 
+/* A large object is read a window at a time (large.c): the place of the next one waits below what
+ * this one led to, so the list stays short, and another worker may take it. */
+enum { WINDOW_BYTES = 1 << 20 };
+struct marked {
+    struct crn_window window;
+    struct crn_worker *worker;
+};
+
+static void mark_touched_alone(char *low, char *high, void *context) {
+    struct marked *part = context;
+    struct crn_block *block = part->window.block;
+    char *from = crn_window_cut(&part->window, low, &high);
+    if (!from) return;
+    part->window.next =
+        crn_each_field_between(block, block->base, from, high, mark_field_alone, part->worker);
+}
+static void mark_touched_together(char *low, char *high, void *context) {
+    struct marked *part = context;
+    struct crn_block *block = part->window.block;
+    char *from = crn_window_cut(&part->window, low, &high);
+    if (!from) return;
+    part->window.next =
+        crn_each_field_between(block, block->base, from, high, mark_field_together, part->worker);
+}
+
+static CRN_NOINLINE void mark_window(struct crn_worker *worker, struct crn_block *block,
+                                     char *place, bool is_alone) {
+    struct marked part = {crn_window_open(block, place, WINDOW_BYTES), worker};
+    char *object_end = block->base + crn_object_used(block, block->base);
+    if (part.window.end < object_end) crn_push(&worker->grey, part.window.end + IS_PLACE);
+    crn_os_touched(part.window.next, part.window.reach, false,
+                   is_alone ? mark_touched_alone : mark_touched_together, &part);
+}
+
 CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
     char *batch[MARK_BATCH];
     struct crn_stack *grey = &worker->grey;
@@ -201,10 +236,16 @@ CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
             if (is_met && CRN_UNLIKELY(*crn_count_of(object) == 255)) {
                 note_stuck_field(worker, object);
             }
-            const struct crn_block *block = crn_block_of_start(object);
+            bool is_place = (uintptr_t)object & IS_PLACE;
+            struct crn_block *block =
+                is_place ? crn_block_of_interior(object - IS_PLACE) : crn_block_of_start(object);
             if (CRN_UNLIKELY(crn_is_wide(block))) {
                 crn_put_back(grey, batch + i + 1, taken - i - 1);
                 taken = i + 1;
+                if (!block->slot_size && crn_object_bytes(block) > WINDOW_BYTES) {
+                    mark_window(worker, block, object - is_place * IS_PLACE, is_alone);
+                    break;
+                }
             }
             mark_from(worker, block, object, is_alone);
         }

@@ -112,25 +112,37 @@ static bool note_finalizable(void *object) {
     return extra != NULL;
 }
 
-/* Born with log bits set: an epoch then reads what was stored, not the whole object. */
-static void set_log_bit(void **field, void *value, void *context) {
-    (void)value;
-    (void)context;
+/* Born with log bits set: an epoch then reads what was stored, not the whole object. Nor is it read
+ * here: its pages would be there before anybody needs them. */
+static void set_log_bit(void **field) {
     uintptr_t a = (uintptr_t)field & crn_space.mask;
     __atomic_fetch_or(cairn_runtime.log_bits + (a >> 6), (uint8_t)(1u << ((a >> 3) & 7)),
                       __ATOMIC_RELAXED);
 }
 
+static void set_log_bits_between(void **at, void **end) {
+    for (; at < end && (uintptr_t)at % (8 * sizeof(void *)); at++) set_log_bit(at);
+    size_t bytes = at < end ? (size_t)(end - at) / 8 : 0;
+    memset(cairn_runtime.log_bits + (((uintptr_t)at & crn_space.mask) >> 6), 0xff, bytes);
+    for (at += bytes * 8; at < end; at++) set_log_bit(at);
+}
+
 static void set_log_bits(const struct crn_block *block) {
-    if (block->type->size == sizeof(void *) && block->type->is_mapped) {
-        void **at = (void **)(void *)block->base, **end = at + block->used_bytes / sizeof(void *);
-        for (; at < end && (uintptr_t)at % (8 * sizeof(void *)); at++) set_log_bit(at, NULL, NULL);
-        size_t bytes = (size_t)(end - at) / 8;
-        memset(cairn_runtime.log_bits + (((uintptr_t)at & crn_space.mask) >> 6), 0xff, bytes);
-        for (at += bytes * 8; at < end; at++) set_log_bit(at, NULL, NULL);
+    const struct crn_type *type = block->type;
+    char *object = block->base, *end = object + crn_object_used(block, object);
+    if (type->size == sizeof(void *) && type->is_mapped && type->map) {
+        set_log_bits_between((void **)(void *)object, (void **)(void *)end);
         return;
     }
-    crn_each_field(block, block->base, set_log_bit, NULL);
+    if (type->has_flex && !type->is_flex_data) {
+        set_log_bits_between((void **)(void *)(object + type->flex_offset), (void **)(void *)end);
+    }
+    for (char *element = object; element + type->size <= end; element += type->size) {
+        void **words = (void **)(void *)element;
+        for (size_t i = 0; i < type->ref_count; i++) set_log_bit(words + type->refs[i]);
+        for (size_t i = 0; i < type->tagged_count; i++) set_log_bit(words + type->words[i]);
+        if (type->has_flex) break;
+    }
 }
 
 /* Returns inside the section: the caller leaves it after what must not be interrupted. */

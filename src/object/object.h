@@ -292,6 +292,35 @@ CRN_INLINE void crn_each_field(const struct crn_block *block, char *object, crn_
     }
 }
 
+/* Elements are those of an array, those of a flexible part, and as one all that comes before it.
+ * Where the one begins that `address` lies in, and the first that begins there or later. */
+char *crn_element_of(const struct crn_block *block, char *object, const char *address);
+char *crn_element_from(const struct crn_block *block, char *object, const char *address);
+
+/* Visits the elements of an object that begin in [from, to), one of them at `from`. Returns where
+ * the next one would begin. */
+CRN_INLINE char *crn_each_field_between(const struct crn_block *block, char *object, char *from,
+                                        char *to, crn_field_visit *visit, void *context) {
+    const struct crn_type *type = block->type;
+    if (CRN_UNLIKELY(!type->is_mapped)) {
+        const char *behind = from == object && type->has_flex ? object + type->flex_offset : from;
+        size_t step = type->has_flex ? sizeof(void *) : type->size;
+        size_t count = to > behind ? ((size_t)(to - behind) + step - 1) / step : 0;
+        char *next = crn_each_field_from(block, object, from, count, visit, context);
+        return next ? next : to;
+    }
+    size_t step = type->size;
+    const char *end = object + crn_object_used(block, object);
+    for (; from < to && from + step <= end; from += step) {
+        void **words = (void **)(void *)from;
+        for (uint64_t map = type->map; map; map &= map - 1) {
+            void **field = words + __builtin_ctzll(map);
+            visit(field, *field, context);
+        }
+    }
+    return from;
+}
+
 /* The log bits of its promoted objects are set at once when the epoch settles the block. */
 CRN_INLINE bool crn_has_log_bits(const struct crn_block *block) {
     return !block->is_sized && block->type->log_bits;

@@ -111,6 +111,22 @@ char *crn_each_field_from(const struct crn_block *block, char *object, char *fro
     return from + step <= end ? from : NULL;
 }
 
+char *crn_element_of(const struct crn_block *block, char *object, const char *address) {
+    const struct crn_type *type = block->type;
+    char *first = type->has_flex ? object + type->flex_offset : object;
+    if (address < first) return object;
+    size_t step = type->has_flex ? sizeof(void *) : type->size;
+    return first + (size_t)(address - first) / step * step;
+}
+
+char *crn_element_from(const struct crn_block *block, char *object, const char *address) {
+    const struct crn_type *type = block->type;
+    if (address <= object) return object;
+    if (type->has_flex && address <= object + type->flex_offset) return object + type->flex_offset;
+    size_t step = type->has_flex ? sizeof(void *) : type->size;
+    return crn_element_of(block, object, address + step - 1);
+}
+
 bool crn_is_tagged_word(const struct crn_type *type, size_t word) {
     for (size_t i = 0; i < type->tagged_count; i++) {
         if (type->words[i] == word) return true;
