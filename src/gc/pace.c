@@ -22,16 +22,22 @@
 enum { FLOOR_BYTES = 256 << 10, CEILING_BYTES = 8 << 20, ENTRIES_MIN = 2 * CRN_LOG_ENTRIES };
 #define TRACE_FLOOR CRN_MIB(32)
 
-static bool make_stack(struct crn_stack *stack) {
+/* All of them in one mapping, which costs a program's start the least. */
+static bool make_stacks(struct crn_stack *const *stacks, size_t count) {
     size_t limit = crn_os_address_limit();
     size_t bytes = limit == SIZE_MAX ? CRN_GIB(32) : limit / 32;
     if (crn_checker_is_valgrind) bytes = limit / 128; /* it looks through all of it for leaks */
     for (; bytes >= CRN_MIB(1); bytes /= 2) {
-        stack->items = crn_os_map_room(bytes);
-        if (stack->items) break;
+        bytes &= ~(crn_os_page_bytes() - 1);
+        char *room = crn_os_map_room(bytes * count);
+        if (!room) continue;
+        for (size_t i = 0; i < count; i++) {
+            stacks[i]->items = (void **)(void *)(room + i * bytes);
+            stacks[i]->capacity = bytes / sizeof(void *);
+        }
+        return true;
     }
-    stack->capacity = bytes / sizeof(void *);
-    return stack->items != NULL;
+    return false;
 }
 
 bool crn_pace_init(void) {
@@ -47,16 +53,18 @@ bool crn_pace_init(void) {
     crn_gc.processor_count = crn_os_processor_count();
     unsigned workers = is_wide ? (unsigned)crn_min(crn_gc.processor_count, CRN_WORKERS_MAX) : 1;
     crn_team.seat_count = workers - 1;
+    struct crn_stack *stacks[3 * CRN_WORKERS_MAX + 8] = {
+        &crn_gc.roots[0], &crn_gc.roots[1],   &crn_gc.deferred, &crn_gc.postponed,
+        &crn_gc.husks,    &crn_gc.dismantled, &crn_gc.emptied,  &crn_team.pool,
+    };
+    size_t count = 8;
     for (unsigned i = 0; i < workers; i++) {
         struct crn_worker *worker = &crn_gc.workers[i];
-        bool is_made = make_stack(&worker->grey) && make_stack(&worker->decrements) &&
-                       make_stack(&worker->found);
-        if (!is_made) return false;
+        stacks[count++] = &worker->grey;
+        stacks[count++] = &worker->decrements;
+        stacks[count++] = &worker->found;
     }
-    return make_stack(&crn_gc.roots[0]) && make_stack(&crn_gc.roots[1]) &&
-           make_stack(&crn_gc.deferred) && make_stack(&crn_gc.postponed) &&
-           make_stack(&crn_gc.husks) && make_stack(&crn_gc.dismantled) &&
-           make_stack(&crn_gc.emptied) && make_stack(&crn_team.pool);
+    return make_stacks(stacks, count);
 }
 
 /* Asked by allocating threads too. Acquire: a heap that is made meanwhile is seen

@@ -17,10 +17,10 @@
  * the loader says of the calling thread.
  */
 #define _GNU_SOURCE
+#include "os/maps.h"
 #include "os/os.h"
 
 #include <elf.h>
-#include <fcntl.h>
 #include <link.h>
 #include <sys/auxv.h>
 #include <unistd.h>
@@ -228,47 +228,6 @@ enum { DESCRIPTOR_BYTES = 2048, SPARE_BYTES = 1664 };
 enum { DESCRIPTOR_BYTES = 1664, SPARE_BYTES = 1664 };
 #endif
 
-static uintptr_t read_hexadecimal(const char **text) {
-    uintptr_t value = 0;
-    for (;; ++*text) {
-        char c = **text;
-        if (c >= '0' && c <= '9')
-            value = value * 16 + (uintptr_t)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            value = value * 16 + (uintptr_t)(c - 'a' + 10);
-        else
-            return value;
-    }
-}
-
-/* The mapping of an address, from /proc/self/maps: lines that begin with low-high. */
-static bool find_mapping(uintptr_t address, uintptr_t *low, uintptr_t *high) {
-    int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return false;
-    char line[64];
-    size_t length = 0;
-    bool is_found = false;
-    char buffer[4096];
-    ssize_t got;
-    while (!is_found && (got = read(file, buffer, sizeof(buffer))) > 0) {
-        for (ssize_t i = 0; i < got && !is_found; i++) {
-            if (buffer[i] != '\n') {
-                if (length < sizeof(line) - 1) line[length++] = buffer[i];
-                continue;
-            }
-            line[length] = 0;
-            length = 0;
-            const char *at = line;
-            *low = read_hexadecimal(&at);
-            at++;
-            *high = read_hexadecimal(&at);
-            is_found = address >= *low && address < *high;
-        }
-    }
-    close(file);
-    return is_found;
-}
-
 struct blocks {
     uintptr_t from, to;       /* the mapping */
     uintptr_t lowest, behind; /* of the blocks within it, and the anchor */
@@ -290,7 +249,7 @@ static int note_block(struct dl_phdr_info *info, size_t size, void *argument) {
 bool crn_os_static_locals(const char *stack_low, const char *stack_high, char **low, char **high) {
     uintptr_t anchor = (uintptr_t)crn_os_thread_anchor(), from, to;
     if (anchor >= (uintptr_t)stack_low && anchor < (uintptr_t)stack_high) return false;
-    if (!find_mapping(anchor, &from, &to)) return false;
+    if (!crn_os_mapping_of(anchor, &from, &to)) return false;
     struct blocks blocks = {from, to, anchor, anchor};
     dl_iterate_phdr(note_block, &blocks);
 #if defined(__x86_64__) /* the descriptor lies above, and the blocks below */

@@ -130,6 +130,28 @@ bool crn_os_each_mapping(bool tells_ours,
     return reader.file >= 0;
 }
 
+struct mapping_search {
+    uintptr_t address, low, high;
+    bool is_found;
+};
+
+static bool look_for_mapping(const struct crn_mapping *mapping, void *context) {
+    struct mapping_search *search = context;
+    if (search->address >= mapping->high) return true;
+    search->is_found = search->address >= mapping->low;
+    search->low = mapping->low;
+    search->high = mapping->high;
+    return false;
+}
+
+bool crn_os_mapping_of(uintptr_t address, uintptr_t *low, uintptr_t *high) {
+    struct mapping_search search = {.address = address};
+    crn_os_each_mapping(false, look_for_mapping, &search);
+    *low = search.low;
+    *high = search.high;
+    return search.is_found;
+}
+
 /* ---- Modules ------------------------------------------------------------------------------------
  */
 

@@ -21,6 +21,9 @@ bool crn_os_each_mapping(bool tells_ours,
                          bool (*visit)(const struct crn_mapping *mapping, void *context),
                          void *context);
 
+/* Of an address; false if it is not mapped or the system does not say. */
+bool crn_os_mapping_of(uintptr_t address, uintptr_t *low, uintptr_t *high);
+
 struct crn_module {
     char path[256];   /* cut at the front if it is longer */
     uintptr_t offset; /* what addr2line -e path takes */
