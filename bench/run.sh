@@ -27,7 +27,7 @@ if [ "${1:-}" = quick ]; then
     QUICK=yes
     shift
 fi
-WORKLOADS=${*:-trees churn churn16 threads store rings roots untyped bigarray empty types weak modes}
+WORKLOADS=${*:-gap trees churn churn16 threads store rings roots untyped bigarray empty types weak modes}
 ROUNDS=${ROUNDS:-${QUICK:+1}}
 ROUNDS=${ROUNDS:-3}
 RUN_LIMIT_S=1200
@@ -247,6 +247,9 @@ pause_bars() { # table, key of the longest
     if [ -n "$trace_ms" ]; then
         echo "note: longest trace $trace_ms ms, apart from the pauses above"
     fi
+    if [ -e "$RESULTS/gap.figures" ]; then
+        echo "note: threads that only read the clock lost up to $(worst gap glibc longest_gap_ms) ms"
+    fi
 }
 
 # ---- Workloads -------------------------------------------------------------------------
@@ -254,6 +257,13 @@ pause_bars() { # table, key of the longest
 BY_HAND="glibc mimalloc jemalloc tcmalloc"
 size() { # full, quick
     if [ -n "$QUICK" ]; then echo "$2"; else echo "$1"; fi
+}
+
+# As many threads as processors, and nothing of anybody's to wait for.
+run_gap() {
+    measure_all gap glibc gap "$(size 20000 500)" "$(nproc)"
+    table gap "what the machine takes from threads that only read the clock, ms" longest_gap_ms \
+        gaps_above_1ms
 }
 
 run_trees() {
