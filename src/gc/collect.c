@@ -250,9 +250,11 @@ static void collect_what_is_due(void) {
         collect(CAIRN_COUNT, true);
 }
 
-/* Whether it is time, which is a little later where the reclaimer is still at work. */
+/* Whether it is time, which is a little later where the reclaimer is still at work; not where what
+ * waits to be freed is short already. */
 static bool is_epoch_due(uint64_t used, uint64_t budget) {
     if (CRN_LIKELY(used < budget)) return false;
+    if (crn_gc.is_swamped || crn_default_heap->limit_bytes) return true;
     return used >= budget + budget / 2 || crn_reclaim_rests();
 }
 

@@ -22,6 +22,9 @@ struct crn_window {
     struct crn_block *block;
     char *next, *end, *reach;
 };
+CRN_INLINE bool crn_has_windows(const struct crn_block *block) {
+    return !block->slot_size && !block->type->is_flex_data; /* else the few in front are all */
+}
 struct crn_window crn_window_open(struct crn_block *block, char *place, size_t bytes);
 
 /* Of the touched pages [low, *high): returns where the first element begins, NULL if none does, and

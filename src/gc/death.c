@@ -390,7 +390,7 @@ static bool slice(struct crn_worker *worker) {
         steps += take_batch(queue, &dying, true);
         steps -= let_die(worker, dying.objects, dying.count, IN_SLICE);
     }
-    if (!queue->count) crn_large_step(worker);
+    if (!queue->count && !slices_rest()) crn_large_step(worker);
     free_emptied(worker);
     crn_worker_flush(worker);
     crn_deaths_happened();

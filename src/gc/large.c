@@ -10,7 +10,8 @@
  *
  * Their fields are read a window at a time, and pages that nobody has written are passed over, for
  * to read them would make them be there: a table made for the future costs little to trace and to
- * drop. Only in a heap's own memory, which is private and anonymous.
+ * drop (one that a trace finds dead, or that is deleted, is still read as a whole). Only in a
+ * heap's own memory, which is private and anonymous.
  */
 #include "gc/count.h"
 
@@ -60,6 +61,10 @@ static void give_up_touched(char *low, char *high, void *context) {
 
 /* Returns where to go on, NULL at the end. */
 static char *give_up_window(struct crn_worker *worker, struct crn_block *block, char *place) {
+    if (!crn_has_windows(block)) {
+        crn_each_field(block, place, crn_give_up_and_clear, worker);
+        return NULL;
+    }
     size_t step = block->type->has_flex ? sizeof(void *) : block->type->size;
     size_t bytes = crn_min(crn_min(step, WINDOW_BYTES_MAX) * FIELDS_BUDGET, WINDOW_BYTES_MAX);
     struct dismantled part = {crn_window_open(block, place, bytes), worker};

@@ -242,7 +242,7 @@ CRN_INLINE void mark_grey(struct crn_worker *worker, bool is_alone) {
             if (CRN_UNLIKELY(crn_is_wide(block))) {
                 crn_put_back(grey, batch + i + 1, taken - i - 1);
                 taken = i + 1;
-                if (!block->slot_size && crn_object_bytes(block) > WINDOW_BYTES) {
+                if (crn_has_windows(block) && crn_object_bytes(block) > WINDOW_BYTES) {
                     mark_window(worker, block, object - is_place * IS_PLACE, is_alone);
                     break;
                 }

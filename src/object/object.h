@@ -298,7 +298,7 @@ char *crn_element_of(const struct crn_block *block, char *object, const char *ad
 char *crn_element_from(const struct crn_block *block, char *object, const char *address);
 
 /* Visits the elements of an object that begin in [from, to), one of them at `from`. Returns where
- * the next one would begin. */
+ * the next one begins, behind the last the object's end. */
 CRN_INLINE char *crn_each_field_between(const struct crn_block *block, char *object, char *from,
                                         char *to, crn_field_visit *visit, void *context) {
     const struct crn_type *type = block->type;
@@ -307,7 +307,7 @@ CRN_INLINE char *crn_each_field_between(const struct crn_block *block, char *obj
         size_t step = type->has_flex ? sizeof(void *) : type->size;
         size_t count = to > behind ? ((size_t)(to - behind) + step - 1) / step : 0;
         char *next = crn_each_field_from(block, object, from, count, visit, context);
-        return next ? next : to;
+        return next ? next : object + crn_object_used(block, object);
     }
     size_t step = type->size;
     const char *end = object + crn_object_used(block, object);

@@ -7,7 +7,6 @@
 #include "os/os.h"
 #include "base/lock.h"
 #include "os/checker.h"
-#include "os/maps.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -263,50 +262,30 @@ void crn_futex_wake(uint32_t *word, int count) {
     errno = saved;
 }
 
-/* The main thread's stack as the system made it: its random bytes lie there, above all frames. It
- * grows down to its limit. glibc would tell as well, by another reading of the mappings with a
- * buffer of malloc's; musl names as much as is mapped by now. */
-struct main_stack {
-    uintptr_t from, to; /* what is mapped by now; 0 elsewhere than in a main thread */
-    char *low;
-};
-
-static struct main_stack main_stack(void) {
-    struct main_stack stack = {0, 0, NULL};
-    if (crn_os_thread_id() != crn_os_process_id()) return stack;
-    if (!crn_os_mapping_of(getauxval(AT_RANDOM), &stack.from, &stack.to)) stack.to = 0;
-    struct rlimit limit;
-    size_t most = CRN_GIB(1);
-    if (getrlimit(RLIMIT_STACK, &limit) == 0) most = crn_min(most, limit.rlim_cur);
-    stack.low = (char *)(stack.to - crn_min(most, stack.to));
-    return stack;
-}
-
-/* musl keeps a thread's specific values above its stack, in the same mapping, whose end they share.
- * The record that pthread_self names lies below them, so the page that holds its address plus their
- * size is mapped. */
+/* musl names as much of the main stack as is mapped by now, and it grows; and it keeps a thread's
+ * specific values above its stack, in the same mapping, whose end they share. The record that
+ * pthread_self names lies below them, so the page that holds its address plus their size is mapped.
+ */
 #if defined(__GLIBC__)
-static void adjust_stack_high(char **high) {
-    (void)high;
+static void adjust_stack_bounds(char **low, char **high) {
+    (void)low, (void)high;
 }
 #else
-static void adjust_stack_high(char **high) {
+static void adjust_stack_bounds(char **low, char **high) {
+    struct rlimit limit;
+    if (crn_os_thread_id() == crn_os_process_id()) {
+        size_t most = CRN_GIB(1);
+        if (getrlimit(RLIMIT_STACK, &limit) == 0) most = crn_min(most, limit.rlim_cur);
+        *low = crn_min(most, (uintptr_t)*high) == most ? *high - most : *low;
+        return;
+    }
     size_t values = PTHREAD_KEYS_MAX * sizeof(void *);
     uintptr_t end = crn_round_up((uintptr_t)pthread_self() + values, (size_t)getpagesize());
     if (end > (uintptr_t)*high) *high = (char *)end;
 }
 #endif
 
-/* A main thread may be on another stack: on a coroutine's, or, in a child, on that of the thread
- * that forked. */
 bool crn_os_stack_bounds(char **low, char **high) {
-    struct main_stack stack = main_stack();
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    if (here >= stack.from && here < stack.to) {
-        *low = stack.low;
-        *high = (char *)stack.to;
-        return true;
-    }
     pthread_attr_t attributes;
     if (pthread_getattr_np(pthread_self(), &attributes) != 0) return false;
     void *base = NULL;
@@ -316,10 +295,7 @@ bool crn_os_stack_bounds(char **low, char **high) {
     if (result != 0) return false;
     *low = base;
     *high = (char *)base + size;
-    if ((uintptr_t)*high == stack.to)
-        *low = stack.low;
-    else
-        adjust_stack_high(high);
+    adjust_stack_bounds(low, high);
     return true;
 }
 

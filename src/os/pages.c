@@ -8,8 +8,8 @@
  *
  * A program may close what it did not open, and open something else under the same number. So a
  * request that fails is made once more through a fresh descriptor, and before reading entries the
- * descriptor must prove to be the file that was opened. One that is lost is not closed. Callers are
- * workers of a stop, or there is nobody else about.
+ * descriptor must prove to be the file that was opened, and again behind it, for slices read while
+ * the program runs. One that is lost is not closed.
  */
 #define _GNU_SOURCE
 #include "os/pagemap.h"
@@ -118,6 +118,7 @@ static void touched_by_entries(char *low, char *high, size_t page_bytes, bool is
         off_t offset = (off_t)((uintptr_t)at / page_bytes * 8);
         ssize_t got = -1;
         if (is_readable) got = syscall(SYS_pread64, file, entries, count * 8, offset);
+        if (got > 0 && !is_pagemap()) got = -1;
         for (size_t i = 0; i < count; i++, at += page_bytes) {
             bool is_told = got >= (ssize_t)((i + 1) * 8);
             bool is_unwritten = is_told && (entries[i] >> 62 == 0 ||
