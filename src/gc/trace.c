@@ -191,21 +191,19 @@ struct marked {
     struct crn_worker *worker;
 };
 
-static void mark_touched_alone(char *low, char *high, void *context) {
-    struct marked *part = context;
+CRN_INLINE void mark_touched(char *low, char *high, struct marked *part, bool is_alone) {
     struct crn_block *block = part->window.block;
     char *from = crn_window_cut(&part->window, low, &high);
     if (!from) return;
     part->window.next =
-        crn_each_field_between(block, block->base, from, high, mark_field_alone, part->worker);
+        crn_each_field_between(block, block->base, from, high,
+                               is_alone ? mark_field_alone : mark_field_together, part->worker);
 }
-static void mark_touched_together(char *low, char *high, void *context) {
-    struct marked *part = context;
-    struct crn_block *block = part->window.block;
-    char *from = crn_window_cut(&part->window, low, &high);
-    if (!from) return;
-    part->window.next =
-        crn_each_field_between(block, block->base, from, high, mark_field_together, part->worker);
+static void mark_touched_alone(char *low, char *high, void *part) {
+    mark_touched(low, high, part, true);
+}
+static void mark_touched_together(char *low, char *high, void *part) {
+    mark_touched(low, high, part, false);
 }
 
 static CRN_NOINLINE void mark_window(struct crn_worker *worker, struct crn_block *block,
