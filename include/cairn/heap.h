@@ -56,18 +56,19 @@ CAIRN_INLINE_ void *cairn_noted_(void *object, struct cairn_site *site) {
 #define CAIRN_SLOT_SIZE_(T)                                                                        \
     ((CAIRN_ROOM_(T) + CAIRN_SLOT_ALIGN_(T) - 1) & ~(CAIRN_SLOT_ALIGN_(T) - 1))
 
-/* In checked files what is new has its verdicts at once, as far as four of them reach. Large ones
- * may lie where there are none. */
+/* In checked files what is new has its verdicts at once, as far as four of them reach, and its
+ * neighbour keeps its own. Large ones may lie where there are none. */
 #if defined(CAIRN_CHECKED) && !CAIRN_TSAN_
-#define CAIRN_BORN_(T, object) cairn_born_(cairn_type_of_##T, CAIRN_ROOM_(T) <= 8192, (object))
+#define CAIRN_BORN_(T, object) cairn_born_(cairn_type_of_##T, CAIRN_ROOM_(T), (object))
 #else
 #define CAIRN_BORN_(T, object) (object)
 #endif
-CAIRN_INLINE_ void *cairn_born_(const cairn_type *type, bool is_small, void *object) {
+CAIRN_INLINE_ void *cairn_born_(const cairn_type *type, size_t bytes, void *object) {
     uintptr_t a = (uintptr_t)object;
     bool is_judged = !(a & __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE));
-    if (is_small && CAIRN_LIKELY_(is_judged && object)) {
-        __builtin_memcpy(cairn_runtime.verdicts + (a >> 4), &type->first_verdicts, 4);
+    if (bytes <= 8192 && CAIRN_LIKELY_(is_judged && object)) {
+        size_t count = bytes > 48 ? 4 : (bytes + 15) / 16;
+        __builtin_memcpy(cairn_runtime.verdicts + (a >> 4), &type->first_verdicts, count);
     }
     return object;
 }

@@ -143,8 +143,14 @@ CAIRN_API void cairn_write_range_(const void *address, size_t bytes, const void 
                                   const char *frame);
 
 /* Verdicts on 16 bytes: that an object starts here and lives, and that the first or the second word
- * is a declared reference field of a living object. No verdict, zero, means nothing. */
-enum { CAIRN_VERDICT_START_ = 1, CAIRN_VERDICT_FIELD_ = 2, CAIRN_VERDICT_SECOND_FIELD_ = 4 };
+ * is a declared reference field of a living object. No verdict, zero, means nothing. What was
+ * deleted is marked until it is reclaimed, so that no late verdict comes to it. */
+enum {
+    CAIRN_VERDICT_START_ = 1,
+    CAIRN_VERDICT_FIELD_ = 2,
+    CAIRN_VERDICT_SECOND_FIELD_ = 4,
+    CAIRN_VERDICT_DELETED_ = 8
+};
 CAIRN_INLINE_ unsigned cairn_verdict_(uintptr_t place) {
     if (CAIRN_UNLIKELY_(place & __atomic_load_n(&cairn_runtime.unjudged, __ATOMIC_ACQUIRE)))
         return 0;

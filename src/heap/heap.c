@@ -568,7 +568,7 @@ char *crn_object_of(const void *address, struct crn_block **out) {
 
 /* A run's and a large object's memory is forbidden when its blocks or segments are freed. */
 void crn_object_ended_slow(const struct crn_block *block, const char *object) {
-    crn_object_forget(block, object);
+    if (crn_object_has_verdicts(object)) crn_verdicts_forget(object, crn_object_bytes(block));
     if (block->slot_size) crn_checker_forbid(object, block->slot_size);
 }
 

@@ -288,11 +288,9 @@ CRN_INLINE size_t crn_object_bytes(const struct crn_block *block) {
     return block->slot_size ? block->slot_size : (size_t)(block->end - block->base);
 }
 
-/* It is dead or deleted. What has segments of its own has no verdicts. */
-CRN_INLINE void crn_object_forget(const struct crn_block *block, const char *object) {
-    if (CRN_LIKELY(!crn_verdicts_are_kept())) return;
-    if (crn_segment_kind(object) == CRN_SEGMENT_LARGE) return;
-    crn_verdicts_forget(object, crn_object_bytes(block));
+/* What has segments of its own has no verdicts. */
+CRN_INLINE bool crn_object_has_verdicts(const char *object) {
+    return CRN_UNLIKELY(crn_verdicts_are_kept()) && crn_segment_kind(object) != CRN_SEGMENT_LARGE;
 }
 
 /* It is dead, and its slot about to be free. */

@@ -48,18 +48,7 @@ static void report_deleted(const char *verb, const void *address, const struct c
     crn_report_use(&access, call);
 }
 
-/* ---- Verdicts ----
- *
- * Given, then looked at; see verdicts.c. What is in one byte is of one object, so another thread's
- * bit that is lost, or comes back, is looked at as well.
- */
-
-CRN_INLINE void give(const void *address, uint8_t verdict) {
-    uint8_t *at = crn_verdict_of(address);
-    uint8_t with = (uint8_t)(__atomic_load_n(at, __ATOMIC_RELAXED) | verdict);
-    __atomic_store_n(at, with, __ATOMIC_RELAXED);
-    CRN_FULL_FENCE();
-}
+/* ---- Verdicts: looked for, given, and looked at again; see verdicts.c ---- */
 
 /* At the first look of all. A handler that looks meanwhile does without. */
 static CRN_NOINLINE bool open_verdicts(void) {
@@ -74,8 +63,12 @@ static void remember_start(const char *object) {
     if (CRN_UNLIKELY(!crn_verdicts_are_kept()) && !open_verdicts()) return;
     struct crn_block *block;
     cairn_section_enter_();
-    give(object, CAIRN_VERDICT_START_);
-    if (!is_plainly_good(object, &block)) crn_verdicts_forget(object, CRN_GRANULE);
+    uint8_t before = crn_verdict_before_look(object);
+    bool is_given =
+        is_plainly_good(object, &block) && crn_verdict_give(object, before, CAIRN_VERDICT_START_);
+    if (is_given && !is_plainly_good(object, &block)) {
+        crn_verdict_take_back(object, CAIRN_VERDICT_START_);
+    }
     cairn_section_leave_();
 }
 
@@ -218,9 +211,11 @@ CRN_INLINE bool is_plain_field(void **field, const struct crn_block **out) {
 static void remember_field(void **field) {
     if (CRN_UNLIKELY(!crn_verdicts_are_kept()) && !open_verdicts()) return;
     const struct crn_block *block;
+    uint8_t verdict = crn_field_verdict(field);
     cairn_section_enter_();
-    give(field, crn_field_verdict(field));
-    if (!is_plain_field(field, &block)) crn_verdicts_forget(field, CRN_GRANULE);
+    uint8_t before = crn_verdict_before_look(field);
+    bool is_given = is_plain_field(field, &block) && crn_verdict_give(field, before, verdict);
+    if (is_given && !is_plain_field(field, &block)) crn_verdict_take_back(field, verdict);
     cairn_section_leave_();
 }
 

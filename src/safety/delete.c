@@ -145,7 +145,7 @@ static enum outcome claim(void *pointer, struct deletion *deletion, const struct
         self->is_digging = false;
         return DELETED_BEFORE;
     }
-    crn_object_forget(block, pointer);
+    if (crn_object_has_verdicts(pointer)) crn_verdicts_end(pointer, crn_object_bytes(block));
     if (CRN_UNLIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_RELAXED))) {
         crn_deaths_happened();
     }

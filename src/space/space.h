@@ -170,11 +170,23 @@ CRN_INLINE uint8_t crn_field_verdict(const void *field) {
     return is_second ? CAIRN_VERDICT_SECOND_FIELD_ : CAIRN_VERDICT_FIELD_;
 }
 
-/* What was there is dead, or deleted: said where that cannot be undone. Whole granules. */
+/* What was there is dead: said where that cannot be undone. Whole granules. */
 void crn_verdicts_forget_slow(const void *low, size_t bytes);
 CRN_INLINE void crn_verdicts_forget(const void *low, size_t bytes) {
     if (CRN_UNLIKELY(crn_verdicts_are_kept())) crn_verdicts_forget_slow(low, bytes);
 }
+
+/* It is deleted: no verdicts until it is dead as well. Whole granules, while they are kept. */
+void crn_verdicts_end(const void *object, size_t bytes);
+
+/* Who has looked gives one, in a section: what was read there before the look, look, give, and look
+ * again; take it back if the second look finds otherwise. False, and none given, if it may not be.
+ */
+CRN_INLINE uint8_t crn_verdict_before_look(const void *address) {
+    return __atomic_load_n(crn_verdict_of(address), __ATOMIC_ACQUIRE);
+}
+bool crn_verdict_give(const void *address, uint8_t before, uint8_t verdict);
+void crn_verdict_take_back(const void *address, uint8_t verdict);
 
 /* ---- Shadow bits ------------------------------------------------------------------------------
  */

@@ -8,13 +8,27 @@
  * hold: at deletion, at death by count or trace, at an epoch from what was allocated since the one
  * before and has no count, and when a segment is freed. None is needed: whoever finds none looks.
  *
- * The argument. Who gives one by looking first gives it, then looks (again), with a full fence
- * between, and takes it back if it is not so; who ends an object first writes what a look sees
- * (deleted bit, count) and then forgets. If the look does not see the end, the verdict was there
- * before that was written and so is forgotten. Giving is in a section: no stop comes between. Who
- * allocated has the object on its stack, so it lives when the verdict comes, however late; only
+ * The argument. Who ends an object first writes what a look sees (deleted bit, count) and then the
+ * verdicts: a mark where it is deleted, zero where it is dead. Who gives one reads the byte, looks,
+ * changes the byte if it is as it was read, looks again with a full fence between, and takes the
+ * verdict back if it is not so.
+ *
+ * Deletion: from when cairn_delete returns nobody passes, not for an instant. The mark stays until
+ * the object is dead, and that comes with a stop, so not within the giver's section: if the byte
+ * was read before the mark was written, it has changed, or the verdict came first and the mark is
+ * written over it; if it was read after, it has the mark and there is nothing to give.
+ *
+ * Death: zero may come between the reading and the change, so a verdict may be given to what is
+ * dead. The second look sees the death: if it does not, the verdict was there before the death was
+ * written, and so before the zero. For that instant a look passes what no exact or scanned
+ * reference holds, as it would have before the object died.
+ *
+ * Who allocated has the object on its stack, so it lives when the verdict comes, however late; only
  * another thread's cairn_delete of it in between would be missed, and that thread has the object
  * from nowhere.
+ *
+ * Opening: a look from then on comes after the writing of `unjudged`, and who deletes reads that
+ * after the deleted bit, with a locked instruction between: it marks, or the look sees the bit.
  */
 #include "base/lock.h"
 #include "os/os.h"
@@ -39,6 +53,7 @@ static void open_locked(void) {
     /* Release: who finds addresses judged finds the verdicts. */
     uintptr_t unjudged = ~(((uintptr_t)1 << CRN_ADDRESS_BITS) - 1) | (CRN_GRANULE - 1);
     __atomic_store_n(&cairn_runtime.unjudged, unjudged, __ATOMIC_RELEASE);
+    CRN_FULL_FENCE();
 }
 
 void crn_verdicts_open(void) {
@@ -54,4 +69,22 @@ bool crn_verdicts_are_wanting(void) {
 void crn_verdicts_forget_slow(const void *low, size_t bytes) {
     CRN_FENCE();
     memset(crn_verdict_of(low), 0, bytes >> CRN_GRANULE_SHIFT);
+}
+
+void crn_verdicts_end(const void *object, size_t bytes) {
+    CRN_FENCE();
+    memset(crn_verdict_of(object), CAIRN_VERDICT_DELETED_, bytes >> CRN_GRANULE_SHIFT);
+}
+
+bool crn_verdict_give(const void *address, uint8_t before, uint8_t verdict) {
+    if (before & CAIRN_VERDICT_DELETED_) return false;
+    bool is_given =
+        __atomic_compare_exchange_n(crn_verdict_of(address), &before, (uint8_t)(before | verdict),
+                                    false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    CRN_FULL_FENCE();
+    return is_given;
+}
+
+void crn_verdict_take_back(const void *address, uint8_t verdict) {
+    __atomic_fetch_and(crn_verdict_of(address), (uint8_t)~verdict, __ATOMIC_SEQ_CST);
 }

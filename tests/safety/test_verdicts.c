@@ -199,6 +199,57 @@ static void heaps_are_told_apart(void **state) {
 
 /* ---- Looks and deletions at once ---- */
 
+/* Who looked before the deletion and gives its verdict after it. */
+static void late_verdicts_do_not_come(void **state) {
+    (void)state;
+    Pair *pair = cairn_new(Pair), *copy = pair;
+    void *field = &copy->second;
+    *crn_verdict_of(pair) = 0;
+    uint8_t before = crn_verdict_before_look(copy);
+    cairn_delete(pair);
+    assert_false(crn_verdict_give(copy, before, CAIRN_VERDICT_START_));
+    assert_false(crn_verdict_give(field, before, CAIRN_VERDICT_SECOND_FIELD_));
+    before = crn_verdict_before_look(copy);
+    assert_false(crn_verdict_give(copy, before, CAIRN_VERDICT_START_));
+    crn_verdict_take_back(copy, CAIRN_VERDICT_START_);
+    assert_false(crn_verdict_give(copy, crn_verdict_before_look(copy), CAIRN_VERDICT_START_));
+    assert_forgotten(HIDE(copy), sizeof(Pair));
+}
+
+/* New objects beside a deleted one write their own verdicts only. */
+static void neighbours_leave_the_mark(void **state) {
+    (void)state;
+    enum { MANY = 64 };
+    Pair *pairs[MANY];
+    for (int i = 0; i < MANY; i++) pairs[i] = cairn_new(Pair);
+    uintptr_t second = 0;
+    for (int i = 1; i < MANY && !second; i++) {
+        if (pairs[i] == pairs[i - 1] + 1) second = HIDE(pairs[i]);
+    }
+    assert_true(second);
+    *crn_verdict_of(SHOW(Pair, second)) = CAIRN_VERDICT_DELETED_;
+    (void)cairn_born_(cairn_type_of_Pair, sizeof(Pair), SHOW(Pair, second) - 1);
+    assert_int_equal(*crn_verdict_of(SHOW(Pair, second)), CAIRN_VERDICT_DELETED_);
+    for (int i = 0; i < MANY; i++) cairn_keep(pairs[i]);
+}
+
+static Pair *given;
+static void give_and_drop(void) {
+    given = cairn_new(Pair);
+    hidden = HIDE(given);
+    Pair *copy = given;
+    cairn_delete(given);
+    assert_int_equal(*crn_verdict_of(copy), CAIRN_VERDICT_DELETED_);
+    given = NULL;
+}
+
+static void reclaimed_slots_lose_the_mark(void **state) {
+    (void)state;
+    run_apart(give_and_drop);
+    for (int i = 0; i < 3; i++) cairn_collect(CAIRN_TRACE);
+    assert_int_equal(*crn_verdict_of(SHOW(void, hidden)), 0);
+}
+
 enum { RACES = 100000 };
 static PairRef shared;
 static bool is_over;
@@ -251,6 +302,9 @@ int main(void) {
         cmocka_unit_test_setup(ended_heaps_take_them, set_up),
         cmocka_unit_test_setup(middles_do_not_pass, set_up),
         cmocka_unit_test_setup(heaps_are_told_apart, set_up),
+        cmocka_unit_test_setup(late_verdicts_do_not_come, set_up),
+        cmocka_unit_test_setup(neighbours_leave_the_mark, set_up),
+        cmocka_unit_test_setup(reclaimed_slots_lose_the_mark, set_up),
         cmocka_unit_test_setup(looks_and_deletions_agree, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
