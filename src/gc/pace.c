@@ -41,6 +41,7 @@ static bool make_stacks(struct crn_stack *const *stacks, size_t count) {
 }
 
 bool crn_pace_init(void) {
+    crn_os_populate(&crn_gc, sizeof(crn_gc));
     crn_gc.pause_goal_ns = crn_settings.pause_goal_ns;
     crn_gc.budget_bytes = CEILING_BYTES / 4;
     crn_gc.budget_entries = 16 * CRN_LOG_ENTRIES;

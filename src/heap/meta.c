@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { META_MIN_SHIFT = 5, META_MAX_SHIFT = 20, META_CHUNK = 1 << 20 };
+enum { META_MIN_SHIFT = 5, META_MAX_SHIFT = 20, META_CHUNK = 1 << 20, META_SOON = 1 << 15 };
 
 struct free_piece {
     struct free_piece *next;
@@ -29,6 +29,7 @@ static void *cut(size_t bytes) {
     if (chunk > chunk_end || (size_t)(chunk_end - chunk) < bytes) {
         char *fresh = crn_os_map(META_CHUNK);
         if (!fresh) return NULL;
+        crn_os_populate(fresh, META_SOON);
         chunk = fresh;
         chunk_end = fresh + META_CHUNK;
     }

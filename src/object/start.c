@@ -10,7 +10,6 @@
 #include "os/stack.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,7 +115,7 @@ static void read_environment(void) {
     crn_settings.is_tracing = read_flag("CAIRN_TRACE", false);
     crn_settings.is_verifying = read_flag("CAIRN_VERIFY", false);
     crn_settings.has_reclaimer = read_flag("CAIRN_RECLAIMER", true);
-    crn_os_use_huge_pages(read_flag("CAIRN_HUGE_PAGES", crn_os_huge_pages_are_usual()));
+    if (getenv("CAIRN_HUGE_PAGES")) crn_os_use_huge_pages(read_flag("CAIRN_HUGE_PAGES", false));
     /* ThreadSanitizer has a state of each thread ready only in its own interceptors. */
     crn_settings.is_passive = !read_flag("CAIRN_INTERPOSE", true) || crn_os_has_thread_sanitizer();
     if (read_number("CAIRN_SIGNAL", byte_units, 1, "23", &value)) {
@@ -144,7 +143,10 @@ static void read_environment(void) {
 static cairn_heap *make_heap(const char *name, size_t region_bytes, size_t limit_bytes) {
     cairn_heap *heap = crn_meta_alloc(sizeof(*heap));
     if (!heap) return NULL;
-    snprintf(heap->core.name, sizeof(heap->core.name), "%s", name);
+    /* Not by snprintf, whose pages of libc few programs have touched when they start. */
+    for (size_t i = 0; i + 1 < sizeof(heap->core.name) && name[i]; i++) {
+        heap->core.name[i] = name[i];
+    }
     heap->limit_bytes = limit_bytes;
     if (!crn_heap_init(&heap->core, region_bytes)) {
         crn_meta_free(heap, sizeof(*heap));

@@ -144,7 +144,9 @@ void crn_os_populate(void *address, size_t bytes) {
     static bool is_unknown; /* atomic; to this kernel */
     if (__atomic_load_n(&is_unknown, __ATOMIC_RELAXED)) return;
     int saved = errno;
-    if (madvise(address, bytes, MADV_POPULATE_WRITE) != 0 && errno == EINVAL) {
+    size_t within = (uintptr_t)address & (crn_os_page_bytes() - 1);
+    if (madvise((char *)address - within, bytes + within, MADV_POPULATE_WRITE) != 0 &&
+        errno == EINVAL) {
         __atomic_store_n(&is_unknown, true, __ATOMIC_RELAXED);
     }
     errno = saved;
@@ -153,23 +155,31 @@ void crn_os_populate(void *address, size_t bytes) {
 /* Small pages unless said otherwise, for the tables and worklists are touched here and there, and
  * blocks of rare types too: an empty program would take 5 MiB more where the system uses huge pages
  * always. */
-static bool has_huge_pages;
+enum huge_pages { NOT_SAID, UNWANTED, WANTED };
+static enum huge_pages huge_pages; /* atomic */
 
+/* An allocation asks, with a lock perhaps: no point of cancellation may be in here. */
 bool crn_os_huge_pages_are_usual(void) {
     char text[64] = "";
-    int file = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return false;
-    ssize_t length = read(file, text, sizeof(text) - 1);
-    close(file);
+    int saved = errno;
+    int file = (int)syscall(SYS_openat, AT_FDCWD, "/sys/kernel/mm/transparent_hugepage/enabled",
+                            O_RDONLY | O_CLOEXEC);
+    long length = file < 0 ? 0 : syscall(SYS_read, file, text, sizeof(text) - 1);
+    if (file >= 0) syscall(SYS_close, file);
+    errno = saved;
     return length > 0 && strstr(text, "[always]");
 }
 
 void crn_os_use_huge_pages(bool use) {
-    has_huge_pages = use;
+    __atomic_store_n(&huge_pages, use ? WANTED : UNWANTED, __ATOMIC_RELAXED);
 }
 
 void crn_os_huge(void *address, size_t bytes) {
-    if (has_huge_pages) madvise(address, bytes, MADV_HUGEPAGE);
+    enum huge_pages wish = __atomic_load_n(&huge_pages, __ATOMIC_RELAXED);
+    if (wish == NOT_SAID) crn_os_use_huge_pages(crn_os_huge_pages_are_usual());
+    if (__atomic_load_n(&huge_pages, __ATOMIC_RELAXED) == WANTED) {
+        madvise(address, bytes, MADV_HUGEPAGE);
+    }
 }
 
 /* Every program that is compiled for it calls this. */

@@ -30,11 +30,12 @@ size_t crn_os_mappings_now(void); /* that this process has; 0: the system does n
 size_t crn_os_mappings_max(void); /* that a process may have */
 void crn_os_purge(void *address, size_t bytes);   /* give the pages back; stays writable, zero */
 void crn_os_release(void *address, size_t bytes); /* unmap */
-/* Whole pages that will be written soon come now, at once and not fault by fault, where the system
- * knows how to (Linux from 5.14). */
+/* Pages that will be written soon come now, at once and not fault by fault, where the system knows
+ * how to (Linux from 5.14). */
 void crn_os_populate(void *address, size_t bytes);
-/* Where it pays: asks for huge pages, if they are to be used at all. Usual are they where the
- * system gives them to who does not ask: elsewhere clearing them may cost more than they save. */
+/* Where it pays: asks for huge pages, if they are to be used at all; where nobody has said, if they
+ * are usual. Usual are they where the system gives them to who does not ask: elsewhere clearing
+ * them may cost more than they save. */
 void crn_os_huge(void *address, size_t bytes);
 void crn_os_use_huge_pages(bool use);
 bool crn_os_huge_pages_are_usual(void);
