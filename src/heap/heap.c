@@ -111,27 +111,20 @@ static void unlink_segment(struct crn_segment **list, struct crn_segment *segmen
     if (segment->next) segment->next->prev = segment->prev;
 }
 
-/* Whether segments that are there were filled, mostly; the first has nothing to tell. */
-static bool fills_its_blocks(const struct crn_heap *heap) {
-    size_t segments = crn_region_committed(&heap->region);
-    uint64_t allocated = __atomic_load_n(&heap->allocated_bytes, __ATOMIC_RELAXED);
-    return segments > 1 && allocated >= (segments << CRN_SEGMENT_SHIFT) / 2;
-}
-
 /* Not where blocks are mostly empty, as those of many types with few objects each: a huge page
  * makes 64 of them resident at once. */
 static bool deserves_huge_pages(const struct crn_heap *heap) {
-    return crn_region_committed(&heap->region) >= HUGE_FROM_SEGMENTS && fills_its_blocks(heap);
+    size_t segments = crn_region_committed(&heap->region);
+    uint64_t allocated = __atomic_load_n(&heap->allocated_bytes, __ATOMIC_RELAXED);
+    return segments >= HUGE_FROM_SEGMENTS && allocated >= (segments << CRN_SEGMENT_SHIFT) / 2;
 }
 
 static struct crn_segment *add_segment(struct crn_heap *heap, bool is_for_runs) {
     char *memory =
         crn_segments_acquire(&heap->region, 1, CRN_SEGMENT_BLOCKY, deserves_huge_pages(heap));
     if (!memory) return NULL;
-    /* The descriptors and the first counts are written now; all the table, where blocks are filled
-     * one after the other. */
-    size_t descriptors = CRN_TABLE_BYTES >> CRN_GRANULE_SHIFT;
-    crn_os_populate(memory, fills_its_blocks(heap) ? CRN_TABLE_BYTES : descriptors + 1);
+    /* The descriptors are written now, and the counts behind them are the first to be. */
+    crn_os_populate(memory, (CRN_TABLE_BYTES >> CRN_GRANULE_SHIFT) + 1);
     struct crn_segment *segment = (struct crn_segment *)(void *)memory;
     segment->heap = heap;
     segment->is_for_runs = is_for_runs;

@@ -29,7 +29,7 @@ static void *cut(size_t bytes) {
     if (chunk > chunk_end || (size_t)(chunk_end - chunk) < bytes) {
         char *fresh = crn_os_map(META_CHUNK);
         if (!fresh) return NULL;
-        crn_os_populate(fresh, META_SOON);
+        if (!chunk) crn_os_populate(fresh, META_SOON);
         chunk = fresh;
         chunk_end = fresh + META_CHUNK;
     }
@@ -50,7 +50,7 @@ void *crn_meta_alloc(size_t bytes) {
     else
         piece = cut((size_t)1 << shift);
     crn_lock_release(&meta_lock);
-    if (is_used) memset(piece, 0, bytes); /* what is cut is zero, and has no pages yet */
+    if (is_used) memset(piece, 0, bytes); /* what is cut is zero */
     return piece;
 }
 

@@ -158,16 +158,22 @@ void crn_os_populate(void *address, size_t bytes) {
 enum huge_pages { NOT_SAID, UNWANTED, WANTED };
 static enum huge_pages huge_pages; /* atomic */
 
-/* An allocation asks, with a lock perhaps: no point of cancellation may be in here. */
-bool crn_os_huge_pages_are_usual(void) {
+/* An allocation asks, with a lock perhaps: no point of cancellation may be in here. Who cannot ask
+ * for want of a descriptor may ask again. */
+static enum huge_pages ask_system(void) {
     char text[64] = "";
     int saved = errno;
     int file = (int)syscall(SYS_openat, AT_FDCWD, "/sys/kernel/mm/transparent_hugepage/enabled",
                             O_RDONLY | O_CLOEXEC);
-    long length = file < 0 ? 0 : syscall(SYS_read, file, text, sizeof(text) - 1);
+    bool is_later = file < 0 && (errno == EMFILE || errno == ENFILE);
+    if (file >= 0) syscall(SYS_read, file, text, sizeof(text) - 1);
     if (file >= 0) syscall(SYS_close, file);
     errno = saved;
-    return length > 0 && strstr(text, "[always]");
+    return is_later ? NOT_SAID : strstr(text, "[always]") ? WANTED : UNWANTED;
+}
+
+bool crn_os_huge_pages_are_usual(void) {
+    return ask_system() == WANTED;
 }
 
 void crn_os_use_huge_pages(bool use) {
@@ -176,10 +182,11 @@ void crn_os_use_huge_pages(bool use) {
 
 void crn_os_huge(void *address, size_t bytes) {
     enum huge_pages wish = __atomic_load_n(&huge_pages, __ATOMIC_RELAXED);
-    if (wish == NOT_SAID) crn_os_use_huge_pages(crn_os_huge_pages_are_usual());
-    if (__atomic_load_n(&huge_pages, __ATOMIC_RELAXED) == WANTED) {
-        madvise(address, bytes, MADV_HUGEPAGE);
+    if (wish == NOT_SAID) {
+        wish = ask_system();
+        __atomic_store_n(&huge_pages, wish, __ATOMIC_RELAXED);
     }
+    if (wish == WANTED) madvise(address, bytes, MADV_HUGEPAGE);
 }
 
 /* Every program that is compiled for it calls this. */

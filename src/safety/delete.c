@@ -141,11 +141,14 @@ static enum outcome claim(void *pointer, struct deletion *deletion, const struct
     if (!grave) return NO_MEMORY;
     /* Before the bit: who finds that nothing in the block may be deleted does not look at it. */
     __atomic_store_n(&block->has_extras, true, __ATOMIC_RELAXED);
-    if (!crn_deleted_bit_claim(pointer)) {
+    bool has_won = crn_deleted_bit_claim(pointer);
+    /* By the loser too: his uses come after his own deletion, and the winner may not be this far.
+     * Its slot is not free before a stop. */
+    if (crn_object_has_verdicts(pointer)) crn_verdicts_end(pointer, crn_object_bytes(block));
+    if (!has_won) {
         self->is_digging = false;
         return DELETED_BEFORE;
     }
-    if (crn_object_has_verdicts(pointer)) crn_verdicts_end(pointer, crn_object_bytes(block));
     if (CRN_UNLIKELY(__atomic_load_n(&crn_deaths_are_watched, __ATOMIC_RELAXED))) {
         crn_deaths_happened();
     }

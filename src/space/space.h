@@ -176,7 +176,7 @@ CRN_INLINE void crn_verdicts_forget(const void *low, size_t bytes) {
     if (CRN_UNLIKELY(crn_verdicts_are_kept())) crn_verdicts_forget_slow(low, bytes);
 }
 
-/* It is deleted: no verdicts until it is dead as well. Whole granules, while they are kept. */
+/* It is deleted: no look from before gives it a verdict. Whole granules, while they are kept. */
 void crn_verdicts_end(const void *object, size_t bytes);
 
 /* Who has looked gives one, in a section: what was read there before the look, look, give, and look

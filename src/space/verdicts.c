@@ -14,9 +14,10 @@
  * verdict back if it is not so.
  *
  * Deletion: from when cairn_delete returns nobody passes, not for an instant. The mark stays until
- * the object is dead, and that comes with a stop, so not within the giver's section: if the byte
- * was read before the mark was written, it has changed, or the verdict came first and the mark is
- * written over it; if it was read after, it has the mark and there is nothing to give.
+ * a stop at least (an epoch may forget what is young as a whole) and until the object is dead at
+ * most. So nothing takes it away within the giver's section, and behind a stop every look sees the
+ * bit. If the byte was read before the mark was written, it has changed, or the verdict came first
+ * and the mark is written over it; if it was read after, it has the mark: there is nothing to give.
  *
  * Death: zero may come between the reading and the change, so a verdict may be given to what is
  * dead. The second look sees the death: if it does not, the verdict was there before the death was
@@ -24,8 +25,9 @@
  * reference holds, as it would have before the object died.
  *
  * Who allocated has the object on its stack, so it lives when the verdict comes, however late; only
- * another thread's cairn_delete of it in between would be missed, and that thread has the object
- * from nowhere.
+ * another thread's cairn_delete of it in between would be missed. That thread can have it from a
+ * heap walk that an epoch's stop came before, and from nowhere else; checked looks then pass what
+ * it deleted until a stop has made its references tombstones.
  *
  * Opening: a look from then on comes after the writing of `unjudged`, and who deletes reads that
  * after the deleted bit, with a locked instruction between: it marks, or the look sees the bit.
