@@ -144,8 +144,7 @@ CAIRN_API void cairn_write_range_(const void *address, size_t bytes, const void 
 
 /* Verdicts on 16 bytes: that an object starts here and lives, and that the first or the second word
  * is a declared reference field of a living object. No verdict, zero, means nothing. What was
- * deleted is marked until the next stop at least, so
- * that no late verdict comes to it. */
+ * deleted is marked until the next stop at least, so that no late verdict comes to it. */
 enum {
     CAIRN_VERDICT_START_ = 1,
     CAIRN_VERDICT_FIELD_ = 2,

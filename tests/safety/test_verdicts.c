@@ -216,6 +216,20 @@ static void late_verdicts_do_not_come(void **state) {
     assert_forgotten(HIDE(copy), sizeof(Pair));
 }
 
+/* Who deletes second, when the first has come to the deleted bit and not yet to the mark. */
+static void second_deletion_marks_as_well(void **state) {
+    (void)state;
+    Pair *pair = cairn_new(Pair);
+    assert_true(verdict_at(HIDE(pair), 0) & CAIRN_VERDICT_START_);
+    assert_true(crn_deleted_bit_claim(pair));
+    CATCH_REPORT(cairn_delete(pair));
+    assert_names("delete");
+    assert_forgotten(HIDE(pair), sizeof(Pair));
+    struct crn_bit bit = crn_deleted_bit(pair); /* the made-up deletion dug no grave */
+    __atomic_fetch_and(bit.byte, (uint8_t)~bit.mask, __ATOMIC_RELAXED);
+    cairn_keep(pair);
+}
+
 /* New objects beside a deleted one write their own verdicts only. */
 static void neighbours_leave_the_mark(void **state) {
     (void)state;
@@ -303,6 +317,7 @@ int main(void) {
         cmocka_unit_test_setup(middles_do_not_pass, set_up),
         cmocka_unit_test_setup(heaps_are_told_apart, set_up),
         cmocka_unit_test_setup(late_verdicts_do_not_come, set_up),
+        cmocka_unit_test_setup(second_deletion_marks_as_well, set_up),
         cmocka_unit_test_setup(neighbours_leave_the_mark, set_up),
         cmocka_unit_test_setup(reclaimed_slots_lose_the_mark, set_up),
         cmocka_unit_test_setup(looks_and_deletions_agree, set_up),
