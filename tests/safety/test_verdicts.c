@@ -216,10 +216,14 @@ static void late_verdicts_do_not_come(void **state) {
     assert_forgotten(HIDE(copy), sizeof(Pair));
 }
 
+static CRN_NOINLINE Pair *new_pair(void) {
+    return cairn_new(Pair);
+}
+
 /* Who deletes second, when the first has come to the deleted bit and not yet to the mark. */
 static void second_deletion_marks_as_well(void **state) {
     (void)state;
-    Pair *pair = cairn_new(Pair);
+    Pair *pair = new_pair();
     assert_true(verdict_at(HIDE(pair), 0) & CAIRN_VERDICT_START_);
     assert_true(crn_deleted_bit_claim(pair));
     CATCH_REPORT(cairn_delete(pair));
